@@ -88,8 +88,8 @@ test-system: setup deb ## run tests/system: loop devices, network namespaces (ro
 test-vm: setup deb ## run tests/vm: a real guest in QEMU with the package inside (root)
 	@$(TIMED) $(GUESTS) -m 'not soak and not variant' tests/vm
 
-soak: setup deb ## run the long tests, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
-	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)
+soak: setup deb ## run the long tests, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), MORE=1, SEED=1
+	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MORE),--more) $(SEED) $(ONLY)
 
 bench: setup deb ## count boots with and without the package, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
 	@$(PYTHON) -m tests.vm.bench $(ONLY)

@@ -1,4 +1,4 @@
-"""``python -m tests.soak SEED [--minutes N] [NAME…]``: run all campaigns, or the named ones."""
+"""``python -m tests.soak SEED [--minutes N] [--more] [NAME…]``: run all campaigns, or the named ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.soak import page
 from tests.soak.campaigns import CAMPAIGNS
-from tests.soak.play import PROJECT, Result, play
+from tests.soak.play import PROJECT, Former, Result, play
 
 PAGE = PROJECT / "docs/soak.md"
 LOGS = PROJECT / "build/soak"
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("seed", type=int)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--more", action="store_true", help="go on where the last run has ended")
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in CAMPAIGNS]:
         if asked.names != ["list"]:
@@ -33,9 +34,14 @@ def main() -> int:
             print(f"{name:14} {campaign.what}")
         return 0 if asked.names == ["list"] else 2
     names = asked.names or list(CAMPAIGNS)
+    text = PAGE.read_text() if asked.more else ""
+    former = {name: found for name in names if (found := page.former(text, name))}
+    if asked.more and (missing := [name for name in names if name not in former]):
+        print(f"no run that can be continued: {', '.join(missing)}", file=sys.stderr)
+        return 2
 
     def one(name: str) -> Result:
-        return _one(name, asked.seed, asked.minutes)
+        return _one(name, asked.seed, asked.minutes, former.get(name))
 
     # A campaign of many runs keeps all cores busy by itself.
     results = [one(name) for name in names if CAMPAIGNS[name].runs]
@@ -45,11 +51,11 @@ def main() -> int:
     return int(any(result.fallen for result in results))
 
 
-def _one(name: str, seed: int, minutes: float | None) -> Result:
+def _one(name: str, seed: int, minutes: float | None, former: Former | None) -> Result:
     print(f"{name}: seed {seed}, log {LOGS / name / 'log'}", flush=True)
     date = time.strftime("%Y-%m-%d")
-    result = play(CAMPAIGNS[name], seed, minutes, LOGS / name)
-    row = page.cells(result, date, seed)
+    result = play(CAMPAIGNS[name], seed, minutes, LOGS / name, former)
+    row = page.cells(result, date, seed, former)
     with _WRITING:
         PAGE.write_text(page.renewed(PAGE.read_text() if PAGE.exists() else "", name, row, result.rows))
     print(f"{name}: {result.tests} tests, rounds: {result.rounds or '-'}, fell: {row[4]}", flush=True)

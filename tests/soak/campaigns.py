@@ -14,7 +14,7 @@ class Campaign:
     """A part of the soak: its description for the page, and its tests as arguments for pytest.
 
     ``runs`` is how often pytest runs it, each time with another seed, for tests without rounds. 0: once; a
-    test with rounds reports their number.
+    test with rounds reports their number. ``whole``: one uptime, never continued.
     """
 
     what: str
@@ -22,6 +22,7 @@ class Campaign:
     runs: int = 0
     #: The columns of the part's own table, of which its test reports the rows; () without one.
     columns: tuple[str, ...] = ()
+    whole: bool = False
 
 
 CAMPAIGNS = {
@@ -35,8 +36,12 @@ CAMPAIGNS = {
         (f"{_VM}/test_campaigns.py::test_killed_at_any_moment_the_end_is_right",),
     ),
     "phases": Campaign(
-        "the daemon killed idle, starting, ending, at work, and in the stages of a first boot",
-        (f"{_VM}/test_kills.py",),
+        "the daemon killed idle, starting, ending, and at work",
+        (f"{_VM}/test_kills.py::test_killed_in_every_phase_nothing_is_missed",),
+    ),
+    "stages": Campaign(
+        "the daemon killed in the stages of a first boot",
+        (f"{_VM}/test_kills.py::test_killed_in_a_stage_of_a_first_boot_the_machine_is_configured",),
     ),
     "resets": Campaign(
         "the machine reset while a disk is attached, grown, detached",
@@ -58,6 +63,7 @@ CAMPAIGNS = {
         "a week, idle time skipped: 10,000 events of the agent's devices, 100,000 of others, hours of rest",
         (f"{_VM}/test_week.py",),
         columns=("days", "events", "of others", "starts", "lines", "files", "bytes", "daemon, KiB"),
+        whole=True,
     ),
     "matrix": Campaign(
         "every bus, table and filesystem in one machine",
@@ -70,6 +76,7 @@ CAMPAIGNS = {
     "crowd": Campaign(
         "256 disks in a burst come and go for an hour: memory is flat, and nothing is left over",
         (f"{_VM}/test_disk_crowd.py::test_256_disks_come_and_go_and_nothing_is_left",),
+        whole=True,
     ),
     "crowd-cost": Campaign(
         "bursts of 32, 64, 128 and 256 disks: the order of the cost, by counted instructions",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.soak.campaigns import CAMPAIGNS
-from tests.soak.play import Result
+from tests.soak.play import Former, Result
 
 _HEAD = """# Soak
 
 Results of `make soak`. Each row is the last run of that part. `make soak ONLY=NAME` runs one and updates its
 row; with `MINUTES=` it ends after the round (or test) in progress, and `SEED=` repeats a run as far as a
-guest's timing allows. `37 of 100` in a cell: the time limit or a failed test ended the part.
+guest's timing allows. `37 of 100` in a cell: the time limit or a failed test ended the part. `MORE=1` goes
+on there, with another seed: such a row has the date and the seed of each run, and the minutes of all.
 
 | part | test | date | seed | rounds | tests | failed | minutes |
 |---|---|---|---|---|---|---|---|
@@ -56,16 +57,30 @@ def _tables(page: str) -> dict[str, list[str]]:
     }
 
 
-def cells(result: Result, date: str, seed: int) -> tuple[str, ...]:
-    """Return the cells of a row that describe a run."""
+def former(page: str, name: str) -> Former | None:
+    """Return the run of the part that can be continued, None if there is none: of one test, which did not
+    fall, and of which not all rounds were played.
+    """
+    if CAMPAIGNS[name].whole or (row := _rows(page).get(name)) is None:
+        return None
+    date, seed, rounds, tests, fell, minutes = row
+    done, _, wanted = rounds.partition(" of ")
+    if not wanted or tests != "1" or fell != "0":
+        return None
+    return Former(date, seed, int(done), int(minutes), tuple(_tables(page).get(name, ())))
+
+
+def cells(result: Result, date: str, seed: int, former: Former | None = None) -> tuple[str, ...]:
+    """Return the cells of a row that describe a run, and the one that it has continued."""
     fell = ", ".join(f"`{name.replace('|', '/')}`" for name in result.fallen)
+    dates = former.dates.split(", ") if former else []
     return (
-        date,
-        str(seed),
+        ", ".join(dates if date in dates else [*dates, date]),
+        f"{former.seeds}, {seed}" if former else str(seed),
         str(result.rounds or "-"),
         str(result.tests),
         f"{len(result.fallen)}: {fell}" if fell else "0",
-        f"{result.minutes:.0f}",
+        f"{result.minutes + (former.minutes if former else 0):.0f}",
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.soak.campaigns import Campaign
-from tests.vm.campaign import SEED, SOAK, UNTIL
+from tests.vm.campaign import FIRST, ROWS, SEED, SOAK, UNTIL
 
 PROJECT = Path(__file__).parents[2]
 #: A campaign of many boots is one test: the time limit of make test does not apply to it.
@@ -31,6 +31,17 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """A soak that is to be continued: its dates, seeds, rounds and minutes, and the rows of its table."""
+
+    dates: str
+    seeds: str
+    rounds: int
+    minutes: int
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The rounds and tests done, the failed tests, and the duration in minutes."""
 
@@ -42,17 +53,25 @@ class Result:
     rows: tuple[str, ...] = ()
 
 
-def play(campaign: Campaign, seed: int, minutes: float | None, folder: Path) -> Result:
-    """Run a campaign until it is complete, a test fails, or ``minutes`` are over: then it ends after the
-    round (or test) in progress. pytest's output is in ``folder``.
+def play(
+    campaign: Campaign, seed: int, minutes: float | None, folder: Path, former: Former | None = None
+) -> Result:
+    """Run a campaign, or what ``former`` has left of it, until it is complete, a test fails, or ``minutes``
+    are over: then it ends after the round (or test) in progress. pytest's output is in ``folder``.
     """
     begun = time.monotonic()
     until = begun + minutes * 60 if minutes else None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log").unlink(missing_ok=True)
-    runs, result = 0, Result(Count(0, 0), None, (), 0)
-    while not runs or (runs < campaign.runs and not result.fallen and not _over(until)):
-        result = _pytest(campaign.tests, seed + runs, until, folder)
+    environment = os.environ | {SOAK: "1", "PYTHONUNBUFFERED": "1"}
+    if until is not None:
+        environment[UNTIL] = str(until)
+    if former:
+        environment |= {FIRST: str(former.rounds), ROWS: "\n".join(former.rows)}
+    begin = runs = former.rounds if former and campaign.runs else 0
+    result = Result(Count(0, 0), None, (), 0)
+    while runs == begin or (runs < campaign.runs and not result.fallen and not _over(until)):
+        result = _pytest(campaign.tests, seed + runs, until, folder, environment)
         runs += 1
     rounds = Count(runs, campaign.runs) if campaign.runs else result.rounds
     fallen = result.fallen
@@ -65,7 +84,9 @@ def _over(until: float | None) -> bool:
     return until is not None and time.monotonic() > until
 
 
-def _pytest(tests: tuple[str, ...], seed: int, until: float | None, folder: Path) -> Result:
+def _pytest(
+    tests: tuple[str, ...], seed: int, until: float | None, folder: Path, environment: dict[str, str]
+) -> Result:
     record = folder / "junit.xml"
     record.unlink(missing_ok=True)
     told = [
@@ -77,12 +98,11 @@ def _pytest(tests: tuple[str, ...], seed: int, until: float | None, folder: Path
         f"--hypothesis-seed={seed}",
         f"--timeout={_LIMIT}",
     ]
-    bound = {UNTIL: str(until)} if until is not None else {}
     with (folder / "log").open("a") as log:
         rc = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *told, *tests],
             cwd=PROJECT,
-            env=os.environ | {SOAK: "1", SEED: str(seed), "PYTHONUNBUFFERED": "1"} | bound,
+            env=environment | {SEED: str(seed)},
             stdout=log,
             stderr=subprocess.STDOUT,
             check=False,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.soak import page
 from tests.soak.campaigns import CAMPAIGNS, Campaign
-from tests.soak.play import PROJECT, Count, Result, play
+from tests.soak.play import PROJECT, Count, Former, Result, play
 from tests.vm.campaign import SOAK, UNTIL, Rounds
 
 FOLDERS = ("tests/fuzz", "tests/system", "tests/vm")
@@ -92,6 +92,46 @@ def test_a_row_says_how_far_it_came() -> None:
     )
     result = Result(Count(3, 12), None, (), 8.6)
     assert page.cells(result, "2026-01-02", 7)[2:] == ("-", "3 of 12", "0", "9")
+
+
+def test_a_run_that_ended_early_is_continued(tmp_path: Path) -> None:
+    """The page has the sum, and what fell or is whole is not continued."""
+    made = page.renewed(
+        "", "fuzz", ("2026-01-02", "7", "37 of 480", "1", "0", "20"), ("gzip | 5 | 7 | 3 | 60 | 0",)
+    )
+    former = page.former(made, "fuzz")
+    assert former == Former("2026-01-02", "7", 37, 20, ("gzip | 5 | 7 | 3 | 60 | 0",))
+    row = page.cells(Result(Count(1, 1), Count(100, 480), (), 8.4), "2026-01-02", 9, former)
+    assert row == ("2026-01-02", "7, 9", "100 of 480", "1", "0", "28")
+    again = page.former(page.renewed(made, "fuzz", row), "fuzz")
+    assert again is not None
+    row = page.cells(Result(Count(1, 1), Count(480, 480), (), 8.4), "2026-01-03", 11, again)
+    assert row == ("2026-01-02, 2026-01-03", "7, 9, 11", "480", "1", "0", "36")
+    for other in (
+        row,
+        ("2026-01-02", "7", "-", "1", "0", "20"),
+        ("2026-01-02", "7", "3 of 9", "1", "1: `a`", "2"),
+    ):
+        assert page.former(page.renewed(made, "fuzz", other), "fuzz") is None
+    assert page.former(page.renewed("", "week", FOUND), "week") is None
+    assert page.former(made, "kills") is None
+
+
+def test_a_continued_run_plays_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.vm.campaign import rounds\n")
+    text = (
+        "from tests.vm.campaign import dice, former_rows\n"
+        "def test_one(rounds):\n"
+        "    assert list(rounds(2, 7)) == [4, 5, 6]\n"
+        "    assert former_rows() == ['a | 1', 'b | 2']\n"
+        "    assert dice('x').random() == __import__('random').Random('x 5 from 4').random()\n"
+    )
+    former = Former("2026-01-02", "3", 4, 20, ("a | 1", "b | 2"))
+    result = play(_campaign(tmp_path, text), 5, None, tmp_path, former)
+    assert (result.rounds, result.fallen) == (Count(7, 7), ())
+    text = "import os\ndef test_it(): assert os.environ['GANDI_SEED'] in '9 10'\n"
+    result = play(_campaign(tmp_path, text, runs=6), 5, None, tmp_path, former)
+    assert (result.rounds, result.fallen) == (Count(6, 6), ())
 
 
 def _campaign(folder: Path, text: str, runs: int = 0) -> Campaign:

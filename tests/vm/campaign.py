@@ -13,11 +13,13 @@ import pytest
 
 #: Environment variables of a soak: that it is one, its seed, and its end (time.monotonic() seconds), if any.
 SOAK, SEED, UNTIL = "GANDI_SOAK", "GANDI_SEED", "GANDI_SOAK_UNTIL"
+#: Of one that goes on where another has ended: the number of the first round, and the rows of its table.
+FIRST, ROWS = "GANDI_SOAK_FIRST", "GANDI_SOAK_ROWS"
 
 
 class Rounds:
     """The rounds of one test: `for number in rounds(short, full)`. At least one is played, then as many as
-    there is time for; ``done`` counts those that ended.
+    there is time for; ``done`` counts those that ended, with those of the soak that this one continues.
     """
 
     def __init__(self) -> None:
@@ -26,8 +28,9 @@ class Rounds:
     def __call__(self, short: int, full: int) -> Iterator[int]:
         """Yield the rounds' numbers: ``full`` of them in a soak, else ``short``."""
         self.wanted = full if os.environ.get(SOAK) else short
-        for number in range(self.wanted):
-            if number and over():
+        self.done = begin = first()
+        for number in range(begin, self.wanted):
+            if number > begin and over():
                 return
             yield number
             self.done += 1
@@ -42,11 +45,22 @@ def over() -> bool:
     return until is not None and time.monotonic() > float(until)
 
 
+def first() -> int:
+    """Return the number of the first round: not 0 in a soak that continues another."""
+    return int(os.environ.get(FIRST, "0"))
+
+
+def former_rows() -> list[str]:
+    """Return the rows of the part's own table that the soak which this one continues has left."""
+    return os.environ.get(ROWS, "").splitlines()
+
+
 def dice(name: str) -> random.Random:
     """Return the campaign's random numbers. The seed is printed: pytest shows it when a test fails."""
     seed = os.environ.get(SEED) or str(random.SystemRandom().getrandbits(32))
-    print(f"{name}: seed {seed} (once more with: {SEED}={seed})")
-    return random.Random(f"{name} {seed}")
+    begin = f" from {first()}" if first() else ""
+    print(f"{name}{begin}: seed {seed} (once more with: {SEED}={seed})")
+    return random.Random(f"{name} {seed}{begin}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,6 @@ from tests.vm.conftest import Rig
 from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine, State
 
-pytestmark = pytest.mark.soak
-
 UNIT = "gandi-agent.service"
 # systemd delays each restart longer (RestartSteps=); ten kills in a row are not realistic.
 KILL = f"systemctl kill --kill-whom=main -s KILL {UNIT} && systemctl reset-failed {UNIT}"
@@ -33,6 +31,7 @@ PHASES = {
 }
 
 
+@pytest.mark.soak
 def test_killed_in_every_phase_nothing_is_missed(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
     chance = dice("phases")
     disk = Plugged(booted, tmp_path, "data")
@@ -63,6 +62,7 @@ def test_killed_in_every_phase_nothing_is_missed(booted: Machine, tmp_path: Path
     assert "unexpected" not in booted.journal("gandi-agent")
 
 
+@pytest.mark.soak
 def test_killed_in_a_stage_of_a_first_boot_the_machine_is_configured(
     machine: Rig, platform: State, tmp_path: Path, rounds: Rounds
 ) -> None:

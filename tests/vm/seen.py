@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,13 +80,9 @@ def thorough(want: dict[str, Any]) -> Iterator[str]:
     )
     if jobs := output("systemctl", "list-jobs", "--no-legend"):
         yield f"jobs: {jobs}"
-    mounts = sorted(
-        unit["description"]
-        for unit in units
-        if unit["unit"].endswith(".mount")
-        and unit["active"] == "active"
-        and unit["description"].startswith(ROOTS)
-    )
+    active = (unit["unit"] for unit in units if unit["active"] == "active")
+    paths = (mountpoint(unit) for unit in active if unit.endswith(".mount"))
+    mounts = sorted(path for path in paths if path.startswith(ROOTS))
     if mounts != sorted(want["mounts"]):
         yield f"mount units: {mounts}"
     rows = {row["device"]: row for row in json.loads(output("gandi-agent", "disks", "--json"))}
@@ -98,6 +95,14 @@ def thorough(want: dict[str, Any]) -> Iterator[str]:
     status = json.loads(output("gandi-agent", "status", "--json"))
     if status["state"] != "ready" or not status["verdict"].endswith("nothing failed"):
         yield f"gandi-agent status: {status['verdict']}; {status['devices']}"
+
+
+def mountpoint(unit: str) -> str:
+    """Return the path that the name of a mount unit stands for (systemd.unit(5)). Its description is another
+    one as soon as the agent has written the unit for the next boot, and PID 1 has reloaded.
+    """
+    name = unit.removesuffix(".mount").replace("-", "/")
+    return "/" + re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name)
 
 
 def main() -> None:

@@ -117,14 +117,14 @@ def fingerprint(line: str) -> str:
     """Return the key's fingerprint as ``ssh-keygen -l`` prints it: ``SHA256:`` and 43 characters. Raise
     ValueError if the line has no key.
     """
-    import base64
+    from binascii import a2b_base64, b2a_base64
 
     found = key_blob(line)
     if found is None:
         raise ValueError("not an OpenSSH key")
     raw = found.split(" ")[1]
-    binary = base64.b64decode(raw + "=" * (-len(raw) % 4))
-    return "SHA256:" + base64.b64encode(sha256(binary).digest()).decode().rstrip("=")
+    binary = a2b_base64(raw + "=" * (-len(raw) % 4))
+    return "SHA256:" + b2a_base64(sha256(binary).digest(), newline=False).decode().rstrip("=")
 
 
 def records(host: Host, name: str, fields: int) -> Iterator[list[str]]:

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import threading
 import time
-from ctypes import POINTER, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
-from functools import cache
+from ctypes import byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 
-from agent.lib.errors import HostError
+from agent.lib.errors import HostError, ResultUnknown
+from agent.systemd import sd_bus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     #: A property of a unit: its name, its D-Bus type, its value or values (s, as: texts; b: "yes" or "no";
     #: t: microseconds; ay: a text's bytes; a(sasb): one command, word by word).
@@ -32,41 +34,25 @@ if TYPE_CHECKING:
 _ADDRESS = b"unix:path=/run/systemd/private"
 _SERVICE, _PATH = b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1"
 _MANAGER, _PROPERTIES = b"org.freedesktop.systemd1.Manager", b"org.freedesktop.DBus.Properties"
+_JOB = b"org.freedesktop.systemd1.Job"
 _UNIT, _SERVICE_UNIT = b"org.freedesktop.systemd1.Unit", b"org.freedesktop.systemd1.Service"
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LETTERS_AND_DIGITS = _LETTERS | frozenset(b"0123456789")
 #: Seconds in which PID 1 accepts a job, unless it hangs.
 _ANSWER = 25.0
 #: The result of a job if the connection is lost before its end.
-_LOST = "the connection was lost"
+_LOST = "lost"
+_UNKNOWN = "it ended while systemd re-executed: its result is unknown"
+#: Seconds in which PID 1 re-executes, and refuses connections; seconds between two attempts.
+_REEXECUTES, _PAUSE = 20.0, 0.1
 
 
-class _Error(ctypes.Structure):
-    """sd_bus_error."""
-
-    _fields_ = (("name", c_char_p), ("message", c_char_p), ("need_free", c_int))
+class _Disconnected(HostError):
+    """PID 1 has closed the connection; it does so when it re-executes."""
 
 
-#: Functions that may fail, with the types of their fixed arguments; sd_bus_message_read and
-#: sd_bus_call_method take more.
-_FUNCTIONS = {
-    "sd_bus_new": (POINTER(c_void_p),),
-    "sd_bus_set_address": (c_void_p, c_char_p),
-    "sd_bus_set_method_call_timeout": (c_void_p, c_uint64),
-    "sd_bus_start": (c_void_p,),
-    "sd_bus_get_fd": (c_void_p,),
-    "sd_bus_is_open": (c_void_p,),
-    "sd_bus_process": (c_void_p, POINTER(c_void_p)),
-    "sd_bus_message_is_signal": (c_void_p, c_char_p, c_char_p),
-    "sd_bus_message_read": (c_void_p, c_char_p),
-    "sd_bus_call_method": (c_void_p, *(c_char_p,) * 4, POINTER(_Error), POINTER(c_void_p), c_char_p),
-}
-#: Functions that release a handle.
-_ENDS = {
-    "sd_bus_flush_close_unref": c_void_p,
-    "sd_bus_message_unref": c_void_p,
-    "sd_bus_error_free": POINTER(_Error),
-}
+class _Refused(HostError):
+    """PID 1 has answered with an error."""
 
 
 class _Connection:
@@ -99,48 +85,101 @@ class _Connection:
     def bus(self, timeout: float) -> Iterator[c_void_p]:
         """Yield the open connection, with ``lock`` held and each call on it bounded by ``timeout`` seconds.
 
-        Raise HostError if a call fails.
+        Raise HostError if a call fails, _Disconnected if the connection is lost.
         """
-        lib = _library()
+        lib = sd_bus.library()
         with self.held(), self.lock:
             try:
-                if self._bus is None:
-                    self._bus = c_void_p()
-                    lib.sd_bus_new(byref(self._bus))
-                    lib.sd_bus_set_address(self._bus, _ADDRESS)
-                    lib.sd_bus_start(self._bus)
-                lib.sd_bus_set_method_call_timeout(self._bus, int(timeout * 1e6))
-                yield self._bus
+                bus = self._bus or self._connect(lib)
+                lib.sd_bus_set_method_call_timeout(bus, int(timeout * 1e6))
+                yield bus
             except OSError as error:
                 self._close()
                 raise HostError(f"systemd cannot be reached: {error.strerror}") from error
-            except HostError:
-                if not lib.sd_bus_is_open(self._bus):
-                    self._close()
-                raise
+            except HostError as error:
+                if lib.sd_bus_is_open(self._bus):
+                    raise
+                self._close()
+                raise _Disconnected(error.message) from error
+
+    def _connect(self, lib: ctypes.CDLL) -> c_void_p:
+        """Connect to PID 1; while it re-executes, wait. Raise OSError."""
+        until, delayed = time.monotonic() + _REEXECUTES, False
+        while True:
+            bus = c_void_p()
+            try:
+                lib.sd_bus_new(byref(bus))
+                lib.sd_bus_set_address(bus, _ADDRESS)
+                lib.sd_bus_start(bus)
+            except OSError as error:
+                lib.sd_bus_flush_close_unref(bus)
+                # It makes its socket again. Where PID 1 is not systemd there is none.
+                delayed = error.errno == errno.ECONNREFUSED or (delayed and error.errno == errno.ENOENT)
+                if not delayed or time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                self._bus = bus
+                return bus
 
     def job(self, method: bytes, types: bytes, order: Sequence[_Argument], timeout: float) -> str:
         """Start a job and wait for its end; return its result, or "" if none comes in ``timeout`` seconds.
+        Raise ResultUnknown if it has ended while PID 1 re-executed.
 
         One thread reads PID 1's messages for all that wait.
         """
         deadline = time.monotonic() + timeout
         with self.held():
-            with (
-                self.bus(_ANSWER) as bus,
-                _called(bus, _PATH, _MANAGER, method, types, *order) as answer,
-            ):
-                path = c_char_p()
-                _library().sd_bus_message_read(answer, b"o", byref(path))
-                job = os.fsdecode(path.value or b"")
-                self._jobs[job] = ""
-            with self.lock:
-                try:
-                    while not self._has_ended(job) and (left := deadline - time.monotonic()) > 0:
-                        self._await(left)
-                    return self._jobs[job]
-                finally:
+            try:
+                job = self._ordered(method, types, order)
+            except _Disconnected:
+                job = self._ordered_again(method, types, order)
+            try:
+                while (result := self._result(job, deadline)) == _LOST:
+                    self._find(job)
+                return result
+            finally:
+                with self.lock:
                     del self._jobs[job]
+
+    def _ordered(self, method: bytes, types: bytes, order: Sequence[_Argument]) -> str:
+        """Start a job; return its path."""
+        with self.bus(_ANSWER) as bus, _called(bus, _PATH, _MANAGER, method, types, *order) as answer:
+            path = c_char_p()
+            sd_bus.library().sd_bus_message_read(answer, b"o", byref(path))
+            job = os.fsdecode(path.value or b"")
+            self._jobs[job] = ""
+            return job
+
+    def _ordered_again(self, method: bytes, types: bytes, order: Sequence[_Argument]) -> str:
+        """Start a job that PID 1 may have begun already. To start a unit once more is to join its start."""
+        try:
+            return self._ordered(method, types, order)
+        except _Refused as refused:
+            with contextlib.suppress(_Refused):  # then the first refusal is the reason
+                return self._ordered(b"StartUnit", b"ss", (order[0], b"replace"))
+            raise refused
+
+    def _result(self, job: str, deadline: float) -> str:
+        with self.lock:
+            while not self._has_ended(job) and (left := deadline - time.monotonic()) > 0:
+                self._await(left)
+            return self._jobs[job]
+
+    def _find(self, job: str) -> None:
+        """Wait for a job again by a new connection: PID 1 keeps its jobs when it re-executes. Raise
+        ResultUnknown if it has none of that path any more.
+        """
+        with self.lock:
+            self._jobs[job] = ""
+        try:
+            _text(job.encode(), _JOB, b"State", _ANSWER)
+        except _Disconnected:
+            return
+        except _Refused as error:
+            with self.lock:
+                if not self._has_ended(job):
+                    raise ResultUnknown(_UNKNOWN) from error
 
     def _has_ended(self, job: str) -> bool:
         """Read all received messages; return whether the job has ended."""
@@ -157,7 +196,7 @@ class _Connection:
             self._read.wait(seconds)
             return
         poll = select.poll()
-        poll.register(_library().sd_bus_get_fd(self._bus), select.POLLIN)
+        poll.register(sd_bus.library().sd_bus_get_fd(self._bus), select.POLLIN)
         self._reader = os.eventfd(0)
         poll.register(self._reader, select.POLLIN)
         self.lock.release()
@@ -177,7 +216,7 @@ class _Connection:
 
     def _take(self, bus: c_void_p) -> bool:
         """Process one message and note the end of a job; return whether there was a message."""
-        lib, message = _library(), c_void_p()
+        lib, message = sd_bus.library(), c_void_p()
         processed = lib.sd_bus_process(bus, byref(message))
         try:
             if message and lib.sd_bus_message_is_signal(message, _MANAGER, b"JobRemoved"):
@@ -193,7 +232,7 @@ class _Connection:
 
     def _close(self) -> None:
         if self._bus is not None:
-            _library().sd_bus_flush_close_unref(self._bus)
+            sd_bus.library().sd_bus_flush_close_unref(self._bus)
             self._bus = None
             for job in [job for job, result in self._jobs.items() if not result]:
                 self._end(job, _LOST)
@@ -210,11 +249,15 @@ def session() -> contextlib.AbstractContextManager[None]:
 def start_transient(unit: str, properties: Sequence[Property], *, timeout: float) -> None:
     """Make a transient unit, start it, and return when its start job is done.
 
-    ``timeout`` is in seconds; the job continues after it. Raise HostError naming the unit if the job fails.
+    ``timeout`` is in seconds; the job continues after it. Raise HostError naming the unit if the job fails,
+    ResultUnknown if it ended while PID 1 re-executed.
     """
     flat = [argument for item in properties for argument in _arguments(*item)]
     order = (os.fsencode(unit), b"fail", c_int(len(properties)), *flat, c_int(0))
-    result = _connection.job(b"StartTransientUnit", b"ssa(sv)a(sa(sv))", order, timeout)
+    try:
+        result = _connection.job(b"StartTransientUnit", b"ssa(sv)a(sa(sv))", order, timeout)
+    except ResultUnknown as error:
+        raise ResultUnknown(f"{unit}: {error.message}") from error
     if result != "done":
         why = f"its start ended as: {result}" if result else f"not started within {timeout:g} s"
         raise HostError(f"{unit}: {why}", hint=f"see: journalctl -b -u '{unit}'")
@@ -284,9 +327,7 @@ def main_process(service: str, *, timeout: float) -> int:
 
     ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
-    process = c_uint32()
-    with _property(_of_unit(service), _SERVICE_UNIT, b"MainPID", b"u", process, timeout):
-        return process.value
+    return int(_property(_of_unit(service), _SERVICE_UNIT, b"MainPID", b"u", c_uint32, timeout))
 
 
 def _of_unit(unit: str) -> bytes:
@@ -299,22 +340,23 @@ def _of_unit(unit: str) -> bytes:
 
 
 def _text(path: bytes, interface: bytes, name: bytes, timeout: float) -> str:
-    found = c_char_p()
-    with _property(path, interface, name, b"s", found, timeout):
-        return os.fsdecode(found.value or b"")
+    return os.fsdecode(_property(path, interface, name, b"s", c_char_p, timeout) or b"")
 
 
-@contextlib.contextmanager
 def _property(
-    path: bytes, interface: bytes, name: bytes, kind: bytes, into: c_char_p | c_uint32, timeout: float
-) -> Iterator[None]:
-    """Read a property into ``into``; a text is valid within the context only."""
-    with (
-        _connection.bus(timeout) as bus,
-        _called(bus, path, _PROPERTIES, b"Get", b"ss", interface, name) as answer,
-    ):
-        _library().sd_bus_message_read(answer, b"v", kind, byref(into))
-        yield
+    path: bytes, interface: bytes, name: bytes, kind: bytes, form: type[Any], timeout: float
+) -> Any:
+    """Return a property of D-Bus type ``kind``, read as a value of the form. Raise HostError."""
+    for is_last in (False, True):
+        into = form()
+        with (
+            # PID 1 may just have re-executed.
+            contextlib.nullcontext() if is_last else contextlib.suppress(_Disconnected),
+            _connection.bus(timeout) as bus,
+            _called(bus, path, _PROPERTIES, b"Get", b"ss", interface, name) as answer,
+        ):
+            sd_bus.library().sd_bus_message_read(answer, b"v", kind, byref(into))
+            return into.value
 
 
 @contextlib.contextmanager
@@ -322,14 +364,14 @@ def _called(
     bus: c_void_p, path: bytes, interface: bytes, method: bytes, types: bytes, *arguments: _Argument
 ) -> Iterator[c_void_p]:
     """Call a method and yield the answer. Raise HostError with PID 1's reason."""
-    lib, answer, error = _library(), c_void_p(), _Error()
+    lib, answer, error = sd_bus.library(), c_void_p(), sd_bus.Error()
     target = (_SERVICE, path, interface, method)
     try:
         lib.sd_bus_call_method(bus, *target, byref(error), byref(answer), types, *arguments)
         yield answer
     except OSError as failure:
         reason = (error.message or str(failure.strerror).encode()).decode(errors="replace")
-        raise HostError(f"systemd refuses {method.decode()}: {reason}") from failure
+        raise _Refused(f"systemd refuses {method.decode()}: {reason}") from failure
     finally:
         lib.sd_bus_message_unref(answer)
         lib.sd_bus_error_free(byref(error))
@@ -356,25 +398,3 @@ def _arguments(name: str, kind: str, *values: str) -> Iterator[_Argument]:
             yield c_int(0)
         case _:
             yield from map(os.fsencode, values)
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    """Return libsystemd, with functions that raise OSError. Raise HostError if it cannot be loaded."""
-    try:
-        library = ctypes.CDLL("libsystemd.so.0")
-    except OSError as error:
-        raise HostError(f"systemd cannot be reached: {error}") from error
-    for name, types in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.argtypes, function.errcheck = types, _checked
-    for name, handle in _ENDS.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = (handle,), None
-    return library
-
-
-def _checked(result: int, _function: object, _given: object) -> int:
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return result

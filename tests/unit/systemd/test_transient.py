@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.disks.base import system as disks
 from agent.host.host import Host
-from agent.lib.errors import HostError
-from agent.systemd import libsystemd, transient, units
+from agent.lib.errors import HostError, ResultUnknown
+from agent.systemd import libsystemd, sd_bus, transient, units
 from tests.unit.conftest import Asked, FakePid1, UnitProperties
 
 if TYPE_CHECKING:
@@ -143,6 +145,56 @@ def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPat
     assert units.main_process(Host(), "ssh.service") == 0
 
 
+def test_a_connection_that_is_refused_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """PID 1 refuses connections while it re-executes, and makes its socket again before it listens."""
+    monkeypatch.setattr(libsystemd, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
+    socket.socket(socket.AF_UNIX).bind(f"{tmp_path}/private")  # closed at once: its file refuses
+    monkeypatch.setattr(libsystemd, "_REEXECUTES", 0.3)
+    begun = time.monotonic()
+    with pytest.raises(HostError, match="systemd cannot be reached: Connection refused"):
+        libsystemd.system_state(timeout=1)
+    assert time.monotonic() - begun >= 0.3
+    pauses = list[float]()
+    listener = socket.socket(socket.AF_UNIX)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            (tmp_path / "private").unlink()
+        else:
+            listener.bind(f"{tmp_path}/private")
+            listener.listen()
+
+    monkeypatch.setattr(time, "sleep", pause)
+    monkeypatch.setattr(libsystemd, "_REEXECUTES", 60)
+    connection = libsystemd._Connection()
+    with connection.bus(1):
+        assert pauses == [libsystemd._PAUSE] * 2
+        listener.close()
+
+
+def test_a_writers_unknown_result_is_for_the_disk_to_tell(
+    tmp_path: Path, fake_pid1: FakePid1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ended while PID 1 re-executed has done its work or not: the one who ordered it looks."""
+
+    def lost(unit: str, _properties: UnitProperties) -> None:
+        raise ResultUnknown(f"{unit}: {libsystemd._UNKNOWN}")
+
+    fake_pid1.begins = lost
+    host = Asked(tmp_path)
+    disks.write(host, "gandi-grow-vdb", "/dev/vdb", ("resize2fs", "/dev/vdb"))
+    mounted = [False, True]
+    monkeypatch.setattr(disks, "is_mounted", lambda *_given: mounted.pop(0))
+    disks.release(host, "/srv/data")
+    with pytest.raises(ResultUnknown, match="its result is unknown"):
+        disks.release(host, "/srv/data")
+    with pytest.raises(ResultUnknown, match=r"fsck: failed in gandi-x.service: it ended while"):
+        transient.run(host, "gandi-x", ("fsck",), timeout=1)
+
+
 @pytest.mark.parametrize(
     "unit", ["ssh.service", r"srv-a\x20b.mount", "1_é@.service", "gandi-script.service"]
 )
@@ -197,7 +249,7 @@ def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) ->
     def missing(_name: str) -> None:
         raise OSError("libsystemd.so.0: cannot open shared object file")
 
-    libsystemd._library.cache_clear()
+    sd_bus.library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(HostError, match="cannot be reached: libsystemd"):
         libsystemd.start_transient("srv-data.mount", (), timeout=1)

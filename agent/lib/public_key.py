@@ -21,7 +21,7 @@ TYPES = frozenset((*_PLAIN, *(f"{name}{_VENDOR}" for name in _TOKENS))) | frozen
 #: Options up to the first blank outside of quotes. An unclosed quote extends to the end of the line.
 _OPTIONS = r'(?:\\"|[^ \t"]|"(?:\\"|[^"])*+(?:"|\Z))*+'
 #: One of these. Options between commas; a comma in double quotes is part of its option.
-_OPTION = re.compile(r'(?:\\"|[^",]|"(?:\\"|[^"])*+(?:"|\Z))+')
+_OPTION = r'(?:\\"|[^",]|"(?:\\"|[^"])*+(?:"|\Z))+'
 #: Every option that sshd knows (auth-options.c), in lower case; those of the first have ``no-`` forms too.
 _FLAGS = ("port-forwarding", "agent-forwarding", "x11-forwarding", "pty", "user-rc", "touch-required")
 _OPTION_NAMES = {
@@ -52,7 +52,7 @@ def options(line: str) -> str:
 
 def are_known(options: str) -> bool:
     """Return whether sshd knows each of the options; with another one it refuses the key."""
-    names = [one.partition("=")[0].lower() for one in _OPTION.findall(options)]
+    names = [one.partition("=")[0].lower() for one in re.findall(_OPTION, options)]
     return all(name in _OPTION_NAMES for name in names)
 
 

@@ -26,7 +26,16 @@ else:
 
         __slots__ = ("compare", "default", "default_factory", "init", "metadata", "name", "repr", "type")
 
-        def __init__(self, default, default_factory, init, repr_, compare, metadata):
+        def __init__(
+            self,
+            default,
+            default_factory=_MISSING,
+            *,
+            init=True,
+            repr_=True,
+            compare=True,
+            metadata=_NO_METADATA,
+        ):
             self.default, self.default_factory, self.init = default, default_factory, init
             self.repr, self.compare, self.metadata = repr_, compare, metadata
 
@@ -40,7 +49,7 @@ else:
         metadata=_NO_METADATA,
     ):
         """Declare a field with more than an annotation and a default."""
-        return Field(default, default_factory, init, repr, compare, metadata)
+        return Field(default, default_factory, init=init, repr_=repr, compare=compare, metadata=metadata)
 
     def dataclass(cls=None, /, *, frozen=False, slots=False, eq=True):
         """Make a class a record of its annotated fields."""
@@ -77,9 +86,10 @@ else:
         own = cls.__dict__
         for name, kind in own.get("__annotations__", {}).items():
             if not str(kind).startswith("ClassVar"):
-                found[name] = one = own.get(name, _MISSING)
-                if not isinstance(one, Field):
-                    found[name] = one = field(default=one)
+                one = own.get(name, _MISSING)
+                if one.__class__ is not Field:
+                    one = Field(one)
+                found[name] = one
                 if one.default.__class__.__hash__ is None:
                     raise ValueError(f"{cls.__qualname__}.{name}: all records would share one default")
                 one.name, one.type = name, kind
@@ -93,24 +103,23 @@ else:
             body.pop("__dict__", None)
             body.pop("__weakref__", None)
             inherited = set(getattr(cls.__base__, _FIELDS, ()))
-            body["__slots__"] = tuple(name for name in found if name not in inherited)
+            body["__slots__"] = tuple([name for name in found if name not in inherited])
         body["__qualname__"] = cls.__qualname__
         body[_FIELDS] = found
-        body["__match_args__"] = tuple(name for name, one in found.items() if one.init)
-        body["__init__"] = _init(cls.__qualname__, found, hasattr(cls, "__post_init__"))
+        taken = [one for one in found.values() if one.init]
+        body["__match_args__"] = names = tuple([one.name for one in taken])
+        body["__init__"] = _init(cls.__qualname__, found, taken, names, hasattr(cls, "__post_init__"))
         body.setdefault("__repr__", _repr)
         if eq:
-            body["__eq__"], compared = _eq(tuple(name for name, one in found.items() if one.compare))
+            body["__eq__"], compared = _eq([name for name, one in found.items() if one.compare])
             body["__hash__"] = (lambda self: hash(compared(self))) if frozen else None
         if frozen:
             body["__setattr__"], body["__delattr__"] = _frozen, _frozen
         return type(cls)(cls.__name__, cls.__bases__, body)
 
-    def _init(owner, found, finish):
+    def _init(owner, found, taken, names, finish):
         """Return ``__init__`` for these fields, by position or name; it ends with ``__post_init__``."""
-        taken = tuple(one for one in found.values() if one.init)
-        names = tuple(one.name for one in taken)
-        made = tuple(one for one in found.values() if not one.init)
+        made = [one for one in found.values() if not one.init] if len(taken) < len(found) else ()
         put = object.__setattr__
 
         def __init__(self, *values, **named):

@@ -25,7 +25,7 @@ DELIVERED = "/etc/ssh/sshd_config.d/00-gandi-delivered.conf"
 ROOT = "PermitRootLogin"
 #: Depth of Include that sshd allows (sshd_config(5)).
 _DEEPEST = 16
-SETTING = re.compile(r"^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$", re.MULTILINE)
+SETTING = r"(?m)^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$"
 
 
 def files(host: Host, name: str, depth: int = 0) -> dict[str, str]:
@@ -46,7 +46,7 @@ def included(texts: dict[str, str]) -> list[str]:
     patterns = [
         word.strip('"')
         for text in texts.values()
-        for name, value in SETTING.findall(text)
+        for name, value in re.findall(SETTING, text)
         if name.lower() == "include"
         for word in words(value)
     ]

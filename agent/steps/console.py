@@ -33,8 +33,8 @@ _FOLDERS = (
 )
 _RUNTIME = "/run/systemd/system/getty.target.wants"
 _TEMPLATES = "/usr/lib/systemd/system"
-_VIRTUAL = re.compile(r"tty[0-9]+")
-_OFF = re.compile(r"(?<![^ \t\r\n])systemd\.getty_auto=(?:0|no|false|off|n|f)(?![^ \t\r\n])")
+_VIRTUAL = r"tty[0-9]+"
+_OFF = r"(?<![^ \t\r\n])systemd\.getty_auto=(?:0|no|false|off|n|f)(?![^ \t\r\n])"
 #: A hypervisor's console: the kernel makes the terminal when the machine has such a device.
 _HYPERVISOR = "hvc0"
 #: The first serial port of each kind that hypervisors have, and the kernel's list of its driver's ports:
@@ -42,16 +42,16 @@ _HYPERVISOR = "hvc0"
 _SERIALS = {"ttyS0": "/proc/tty/driver/serial", "ttyAMA0": "/proc/tty/driver/ttyAMA"}
 #: The first port's line in such a list (uart_line_info in drivers/tty/serial/serial_core.c): type, place,
 #: counts and modem lines. One that does not exist is of unknown type.
-_PORT = re.compile(r"(?m)^0: uart:(?!unknown)([^\n]*)$")
+_PORT = r"(?m)^0: uart:(?!unknown)([^\n]*)$"
 #: The kernel sets this modem line as long as a program has the port open.
-_OPEN = re.compile(r"[ |]DTR(?:\||$)")
+_OPEN = r"[ |]DTR(?:\||$)"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Start a getty on each console that has none; masked units are kept."""
     host = ctx.host
     consoles = words(attribute(host, _ACTIVE))
-    if consoles and _OFF.search(host.read("/proc/cmdline") or ""):
+    if consoles and re.search(_OFF, host.read("/proc/cmdline") or ""):
         yield skipped("consoles", "the kernel command line has systemd.getty_auto=0")
         return
     for unit, console in {_unit(one): one for one in (*consoles, *_unnamed(host, consoles))}.items():
@@ -80,23 +80,23 @@ def _unnamed(host: Host, consoles: list[str]) -> Iterator[str]:
         return
     if host.exists(f"/sys/class/tty/{_HYPERVISOR}"):
         yield _HYPERVISOR
-    if all(map(_VIRTUAL.fullmatch, consoles)):
+    if all(re.fullmatch(_VIRTUAL, console) for console in consoles):
         yield from (serial for serial in _SERIALS if _port(host, serial))
 
 
 def _port(host: Host, serial: str) -> str:
     """Return what the kernel says of the first serial port of its kind, "" if there is none."""
-    found = _PORT.search(host.read(_SERIALS[serial]) or "")
+    found = re.search(_PORT, host.read(_SERIALS[serial]) or "")
     return found[1] if found else ""
 
 
 def _is_open(host: Host, console: str) -> bool:
-    return console in _SERIALS and bool(_OPEN.search(_port(host, console)))
+    return console in _SERIALS and bool(re.search(_OPEN, _port(host, console)))
 
 
 def _unit(console: str) -> str:
     """Return the name of the console's getty unit; for a virtual terminal that is the getty on tty1."""
-    return "getty@tty1.service" if _VIRTUAL.fullmatch(console) else f"serial-getty@{console}.service"
+    return "getty@tty1.service" if re.fullmatch(_VIRTUAL, console) else f"serial-getty@{console}.service"
 
 
 def _template(unit: str) -> str:

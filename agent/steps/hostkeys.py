@@ -29,7 +29,7 @@ KEYGEN = "gandi-sshdkeygen.service"
 MAKER = "/usr/lib/gandi-agent/gandi-hostkeys"
 #: Read by it.
 TYPES = "/etc/ssh/.gandi-host-key-types"
-_KEY = re.compile(r"ssh_host_.*_key(?:\.pub|-cert\.pub)?")
+_KEY = r"ssh_host_.*_key(?:\.pub|-cert\.pub)?"
 #: Seconds to make three keys on a slow machine.
 _TIMEOUT = 300.0
 
@@ -83,7 +83,7 @@ def keys(host: Host, config: InstanceConfig | None = None) -> list[str]:
     those that the document delivers: a later step writes them.
     """
     delivered = {file.path for file in config.files} if config else set()
-    names = (name for name in listed(host, FOLDER) if _KEY.fullmatch(name))
+    names = (name for name in listed(host, FOLDER) if re.fullmatch(_KEY, name))
     return [name for name in names if f"{FOLDER}/{name}" not in delivered]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FILE, DBUS = "/etc/machine-id", "/var/lib/dbus/machine-id"
 _JOURNALS = ("/run/log/journal", "/var/log/journal")
-_ID = re.compile(r"[0-9a-f]{32}")
+_ID = r"[0-9a-f]{32}"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -39,7 +39,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     host = ctx.host
     old = (host.read(FILE) or "").strip(WHITE)
-    if not _ID.fullmatch(old) or _is_new_this_boot(host):
+    if not re.fullmatch(_ID, old) or _is_new_this_boot(host):
         regenerate.mark_done(ctx, regenerate.MACHINE_ID)
         yield unchanged("machine-id", "made in this boot")
         return

@@ -30,8 +30,8 @@ CONFIGURED = "post-vm-config"
 #: Seconds for one, and for all of a folder.
 TIMEOUT, TOTAL_TIMEOUT = 120.0, 240.0
 #: Names that are not run: backups of editors and package managers, and a name that the old package reserved.
-_NOT = re.compile(r"\..*|.*~|.*\.dpkg-.*|.*\.rpm.*|pre-first", re.DOTALL)
-_UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+_NOT = r"(?s)\..*|.*~|.*\.dpkg-.*|.*\.rpm.*|pre-first"
+_UNSAFE = r"[^A-Za-z0-9-]+"
 
 
 def plugins(ctx: Context) -> Iterator[Item]:
@@ -63,7 +63,7 @@ def enabled_programs(host: Host, folder: str) -> list[str]:
         names = os.listdir(host.path(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = [name for name in names if not _NOT.fullmatch(name)]
+    found = [name for name in names if not re.fullmatch(_NOT, name)]
     return sorted((name for name in found if _executable(host.path(f"{folder}/{name}"))), key=os.fsencode)
 
 
@@ -81,7 +81,7 @@ def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> 
         from agent.programs import hooks  # late: most machines have no plugin
 
         where = {"GANDI_STAGE": stage}
-        unit_name = f"{unit}-{_UNSAFE.sub('-', name)}"
+        unit_name = f"{unit}-{re.sub(_UNSAFE, '-', name)}"
         yield from hooks.execute(ctx, unit_name, f"{folder}/{name}", (), where, left)
 
 

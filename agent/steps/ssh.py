@@ -15,6 +15,7 @@ do not repeat it.
 from __future__ import annotations
 
 import os
+import re
 from fnmatch import fnmatch
 
 from agent.host.sysfs import listed
@@ -110,7 +111,10 @@ def _is_shipped(host: Host, files: dict[str, str]) -> bool:
 def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
     """Return the options that no other file sets, not even in a Match."""
     said = {
-        name.lower() for path, text in files.items() if path != DROP_IN for name, _ in SETTING.findall(text)
+        name.lower()
+        for path, text in files.items()
+        if path != DROP_IN
+        for name, _ in re.findall(SETTING, text)
     }
     if not sshd.has_another_way_in(ctx):
         said.add(ROOT.lower())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HOSTS, FSTAB, OLD_FSTAB = "/etc/hosts", fstab.FSTAB, fstab.OLD_FSTAB
 _LOCAL = {"127.0.0.1": "localhost", "::1": "localhost ip6-localhost ip6-loopback"}
 #: Kernel names that depend on the order in which disks are found.
-_KERNELS_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?)[0-9]*")
+_KERNELS_NAME = r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?)[0-9]*"
 #: Filesystems to check at boot (fstab's sixth field); fsck does nothing for the others.
 _CHECKED = ("ext2", "ext3", "ext4", "vfat", "f2fs")
 
@@ -64,7 +64,7 @@ def _root(ctx: Context) -> Iterator[Item]:
     text = ctx.host.read(FSTAB) or ""
     entries = (words(line) for line in lines(text) if not line.lstrip(BLANKS).startswith("#"))
     spec = next((fields[0] for fields in entries if fields[1:2] == ["/"]), None)
-    if spec is not None and spec != f"UUID={uuid}" and not _KERNELS_NAME.fullmatch(spec):
+    if spec is not None and spec != f"UUID={uuid}" and not re.fullmatch(_KERNELS_NAME, spec):
         yield unchanged("fstab", f"/ is {spec}")
         return
     yield ctx.state.system().reconcile(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LINK, _TEXT = "/etc/localtime", "/etc/timezone"
 _ZONES = "/usr/share/zoneinfo/"
 #: Gandi's hosts abbreviate it ("cet"); more words follow after a dash.
-_KERNEL = re.compile(r"(?<![^ \t\r\n])gandi=([^ \t\r\n-]*)")
+_KERNEL = r"(?<![^ \t\r\n])gandi=([^ \t\r\n-]*)"
 _PARIS, _UTC = "Europe/Paris", "Etc/UTC"
 #: The timezone of an image in which none was set.
 _UNSET = (None, "Etc/UTC", "UTC", "Etc/UCT", "Universal", "Etc/Universal", "Zulu")
@@ -65,7 +65,7 @@ def _wanted(ctx: Context) -> Wanted | None:
     if ctx.config and ctx.config.timezone:
         return Wanted(ctx.config.timezone, "document")
     if not ctx.host.offline:  # else the kernel command line is another machine's
-        named = _KERNEL.search(ctx.host.read("/proc/cmdline") or "")
+        named = re.search(_KERNEL, ctx.host.read("/proc/cmdline") or "")
         if named:
             return Wanted(_PARIS if named[1].lower() == "cet" else _UTC, "kernel command line")
     if ctx.config and ctx.config.identity.source == ARCHIVE:

@@ -6,6 +6,8 @@ import ast
 import functools
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Set
 from pathlib import Path
 
@@ -221,6 +223,32 @@ def test_a_boot_does_not_import_what_edits_account_files() -> None:
     assert others == {"agent.accounts.changes"}
     top = [node for node in tree(NAMES["agent.accounts.changes"]).body if isinstance(node, ast.ImportFrom)]
     assert not own & {str(node.module) for node in top}
+
+
+#: Prints what is imported by the daemon and by each step of a boot that needs nothing of its document.
+BOOT = """
+import importlib, sys
+import agent.__main__, agent.daemon.loop
+from agent.stages import STAGES
+for step in (step for stage in STAGES.values() for step in stage if not step.config_field):
+    importlib.import_module(step.entry_point.partition(":")[0])
+print(*sys.modules)
+"""
+
+
+def test_a_boot_compiles_no_expression_before_it_is_used() -> None:
+    """A module with one that a machine never needs would cost each first boot up to 1 M instructions."""
+    argv = (sys.executable, "-c", BOOT)
+    done = subprocess.run(argv, cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    imported = [NAMES[name] for name in done.stdout.split() if name in NAMES]
+    assert len(imported) > 80
+    compiled = [
+        f"{inside(module)}:{node.lineno}"
+        for module in imported
+        for node in tree(module).body
+        if isinstance(node, ast.Assign) and "re.compile(" in ast.unparse(node.value)
+    ]
+    assert compiled == []
 
 
 def test_what_is_for_host_alone_is_used_by_host_alone() -> None:

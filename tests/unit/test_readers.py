@@ -6,6 +6,7 @@ accounts/test_passwd.py, authorized_keys in accounts/test_authorized_keys.py.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_comment_stays_one(tmp_path: Path, odd: str) -> None:
     host = _holding(tmp_path, "etc/network/interfaces", stanza)
     assert ifupdown.configures(host, frozenset({"eth0"}), "") == ""
     assert ifupdown.without(stanza, "eth0") == stanza
-    assert not cron._JOB.search(f"# x{odd}25 6 * * * root run-parts /etc/cron.daily\n")
+    assert not re.search(cron._JOB, f"# x{odd}25 6 * * * root run-parts /etc/cron.daily\n")
     hosts = f"# x{odd}127.0.1.1 old\n"
     assert hostname.with_line(hosts, None, "127.0.1.1\tnew") == f"{hosts}127.0.1.1\tnew\n"
     assert parse(f"# x{odd}CONFIG_HOSTNAME=0\n") == (Settings(), [])

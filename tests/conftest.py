@@ -13,7 +13,7 @@ from tests.soak.campaigns import EXAMPLES
 pytest_plugins = ["tests.cost"]
 
 settings.register_profile("test", max_examples=200, deadline=None)
-# In the guest's tree, where the same tests run with other packages: pytest --hypothesis-profile=few.
+# In make check, and in the guest's tree, where the same tests run with other packages.
 settings.register_profile("few", max_examples=20, deadline=None)
 settings.register_profile("soak", max_examples=EXAMPLES, deadline=None)
 settings.load_profile("soak" if os.environ.get("GANDI_SOAK") else "test")

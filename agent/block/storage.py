@@ -35,8 +35,6 @@ _PROBED = (0, 2, 8)
 #: read there appears empty.
 _BEGINNINGS = (0, 32 << 10, 60 << 10)
 _BEGINNING = 8 << 10
-#: Set by udev's rules for a device that is not to be examined (60-persistent-storage.rules).
-_NOT_PROBED = "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG"
 #: Partition types that are never a data filesystem: EFI system (UEFI 2.10, 5.3.3; 0xef on msdos), BIOS
 #: boot, swap.
 _SYSTEM_PARTITIONS = {
@@ -70,6 +68,8 @@ class Device:
     udev: Mapping[str, str] = field(default_factory=dict)
     #: Why its beginning cannot be read, if nothing was found on it; else "".
     error: str = ""
+    #: udev has found nothing, and its beginning is not all zero: unknown data, or what udev has missed.
+    is_raw: bool = False
 
     @property
     def node(self) -> str:
@@ -203,7 +203,7 @@ def read(
 ) -> Disk | None:
     """Return the present state of the whole disk ``name``, None if it is gone.
 
-    ``properties`` returns udev's properties by kernel name. ``opened``: as ``with_contents`` returns it.
+    ``properties`` returns udev's properties by kernel name. ``opened``: as ``with_beginnings`` returns it.
     Raise HostError as ``probe`` does.
     """
     path = devpath(host, name)
@@ -220,12 +220,12 @@ def read(
         attribute(host, f"{path}/diskseq"),
         number(attribute(host, f"{path}/queue/logical_block_size")) or SECTOR,
     )
-    return with_contents(host, disk) if opened else disk
+    return with_beginnings(host, disk) if opened else disk
 
 
-def with_contents(host: Host, disk: Disk) -> Disk:
-    """Return the disk after opening and reading each device on which udev found nothing: with what is there
-    now, or why it cannot be read. Raise HostError as ``probe`` does.
+def with_beginnings(host: Host, disk: Disk) -> Disk:
+    """Return the disk after opening and reading the beginning of each device on which udev found nothing:
+    whether it is all zero, or why it cannot be read.
     """
     if disk.excluded:
         return disk
@@ -305,7 +305,8 @@ def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Devi
         tuple(listed(host, f"{path}/holders")),
         udev,
     )
-    # Once udev has processed a device, no result means that nothing was found. Before that, any counts.
+    # Once udev has processed a device, no result means that nothing was found. Before that, any result
+    # counts.
     answered = "USEC_INITIALIZED" in udev or "ID_FS_USAGE" in udev or device.has_contents
     return _with_probe(host, device) if probe and size and not answered else device
 
@@ -317,27 +318,18 @@ def _with_probe(host: Host, device: Device) -> Device:
 
 
 def _opened(host: Host, device: Device) -> Device:
-    """Return the device, if udev found nothing on it, with what is there now, or why it cannot be read.
-
-    udev misses a writer that closes the device while udev examines it: after a mkfs(8) right behind a
-    wipefs(8) its record says that nothing is there, until the next event.
-    """
     if not device.size or device.has_contents or device.system_use:
         return device
     from agent.lib.records import replace
 
     try:
         with host.opened(device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
-            is_zero = not any(any(os.pread(descriptor, _BEGINNING, offset)) for offset in _BEGINNINGS)
+            data = b"".join(os.pread(descriptor, _BEGINNING, offset) for offset in _BEGINNINGS)
     except HostError:
         return device  # it is gone, or opened exclusively: not known to be broken
     except OSError as error:
         return replace(device, error=error.strerror or "unknown error")
-    if is_zero or device.udev.get(_NOT_PROBED) == "1":
-        return device
-    probed = _with_probe(host, device)
-    # A mkfs(8) that still writes keeps it open exclusively; udev will see its end.
-    return device if probed == device or is_claimed(host, device.node) else probed
+    return replace(device, is_raw=True) if data.strip(b"\0") else device
 
 
 def _unescaped(text: str) -> bytes:

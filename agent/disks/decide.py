@@ -112,19 +112,20 @@ def _decided_at_once(
     ctx: Context, settings: Settings, disks: Sequence[Disk], *, is_new: bool
 ) -> list[Choice]:
     """Return the decision on each device if none depends on other disks, else nothing: an event of a mounted
-    disk costs the same, however many others there are.
+    disk without partitions costs the same, however many others there are.
     """
     host, records = ctx.host, Records(ctx.host)
     found = mounts.mounts(host)
     machine = Machine(mounts=found, root_disks=mounts.root_disks(host, found))
-    chosen, remembered = list[Choice](), ctx.state.disks()
+    decided: list[tuple[Facts, Decision, Record]] = []
+    remembered = ctx.state.disks()
     for disk, device in ((each, device) for each in disks for device in each.devices):
         facts = Facts(disk, device, machine, _as_if_direct(settings), remembered, is_new)
         decision, before = policy.at_once(facts), records.current(disk, device)
         if decision is None or before.is_being_mounted:
             return []
-        chosen.append(_choice(ctx, settings, facts, decision, before))
-    return chosen
+        decided.append((facts, decision, before))
+    return [_choice(ctx, settings, *one) for one in decided]
 
 
 def _choice(ctx: Context, settings: Settings, facts: Facts, decision: Decision, before: Record) -> Choice:

@@ -62,10 +62,13 @@ def handle_locked(
         from agent.disks import scsi_rescan
 
         disk = system.read(ctx.host, name) if scsi_rescan.gets_size(ctx, name) else disk
-    if disk and explicit:
-        # Also one that is the administrator's until now, which an event alone does not open.
-        disk = storage.with_contents(ctx.host, disk)
     records = Records(ctx.host)
+    if disk and explicit and records.has_done(name):
+        disk = storage.with_beginnings(ctx.host, disk)  # a released disk, which other events do not open
+    if disk and any(device.is_raw for device in disk.devices):
+        from agent.disks import missed
+
+        disk = missed.read_again(ctx.host, system, disk)
     present = {(device.name, disk.diskseq) for device in disk.devices} if disk else set()
     if any((device, known.diskseq) not in present for device, known in records.of(name).items()):
         from agent.disks import removed
@@ -357,7 +360,6 @@ def _read(ctx: Context, system: System, name: str) -> Disk | tuple[Item, ...] | 
     def read() -> Iterable[Item]:
         nonlocal found
         found = system.read(ctx.host, name)
-        found = storage.with_contents(ctx.host, found) if found else None
         return ()
 
     return attempt(ctx, name, read).items or found

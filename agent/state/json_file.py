@@ -88,7 +88,9 @@ def section(
 
 @lru_cache(maxsize=2)
 def _section(name: str, data: bytes, key: str, kind: type[Any], texts: tuple[str, ...]) -> dict[str, Any]:
-    """Cached: each event of a disk reads the same facts about all disks several times. Values are shared."""
+    """Cached: each event of a disk reads the same facts about all disks several times. No caller may change
+    a value, since all share it.
+    """
     found: Any = _object(name, data).get(key, {})
     if not isinstance(found, dict) or not all(_has(one, kind, texts) for one in found.values()):
         raise Damaged(f"{name}: damaged: {key}", hint="remove it to start afresh")

@@ -1,244 +1,34 @@
-"""Queries and jobs of PID 1 over its private socket (no D-Bus daemon needed), by libsystemd's sd-bus(3).
+"""Queries and jobs of PID 1, by its private socket and libsystemd.
 
-Called in this process: on a slow machine, starting another one costs more than the whole answer. All threads
-share one connection, open while one of them needs it: PID 1 sends the changes of all units over each
-connection, which with eight of them is two thirds of what it spends on a mount.
-
-Calls, properties and signals: org.freedesktop.systemd1(5).
+Called in this process: on a slow machine, starting another one costs more than the whole answer. Calls,
+properties and signals: org.freedesktop.systemd1(5).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
-import select
-import threading
-import time
-from ctypes import byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
+from ctypes import c_char_p, c_int, c_uint32, c_uint64
 
 from agent.lib.errors import HostError, ResultUnknown
 from agent.systemd import sd_bus
+from agent.systemd.sd_bus import ANSWER, MANAGER, PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
+
+    from agent.systemd.sd_bus import Argument
 
     #: A property of a unit: its name, its D-Bus type, its value or values (s, as: texts; b: "yes" or "no";
     #: t: microseconds; ay: a text's bytes; a(sasb): one command, word by word).
     Property = tuple[str, ...]
-    _Argument = bytes | c_int | c_uint64
 
-_ADDRESS = b"unix:path=/run/systemd/private"
-_SERVICE, _PATH = b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1"
-_MANAGER, _PROPERTIES = b"org.freedesktop.systemd1.Manager", b"org.freedesktop.DBus.Properties"
-_JOB = b"org.freedesktop.systemd1.Job"
 _UNIT, _SERVICE_UNIT = b"org.freedesktop.systemd1.Unit", b"org.freedesktop.systemd1.Service"
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LETTERS_AND_DIGITS = _LETTERS | frozenset(b"0123456789")
-#: Seconds in which PID 1 accepts a job, unless it hangs.
-_ANSWER = 25.0
-#: The result of a job if the connection is lost before its end.
-_LOST = "lost"
-_UNKNOWN = "it ended while systemd re-executed: its result is unknown"
-#: Seconds in which PID 1 re-executes, and refuses connections; seconds between two attempts.
-_REEXECUTES, _PAUSE = 20.0, 0.1
 
-
-class _Disconnected(HostError):
-    """PID 1 has closed the connection; it does so when it re-executes."""
-
-
-class _Refused(HostError):
-    """PID 1 has answered with an error."""
-
-
-class _Connection:
-    """The connection that the threads share. sd-bus is not thread-safe: it is called with ``lock`` held."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._read = threading.Condition(self.lock)
-        self._bus: c_void_p | None = None
-        self._users = 0
-        #: Path of a job that a thread waits for -> its result, "" until it has ended.
-        self._jobs: dict[str, str] = {}
-        #: eventfd that wakes the thread that waits for PID 1's next message; -1 while none waits.
-        self._reader = -1
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the connection open, once it is, within this context."""
-        with self.lock:
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self._users -= 1
-                if not self._users:
-                    self._close()
-
-    @contextlib.contextmanager
-    def bus(self, timeout: float) -> Iterator[c_void_p]:
-        """Yield the open connection, with ``lock`` held and each call on it bounded by ``timeout`` seconds.
-
-        Raise HostError if a call fails, _Disconnected if the connection is lost.
-        """
-        lib = sd_bus.library()
-        with self.held(), self.lock:
-            try:
-                bus = self._bus or self._connect(lib)
-                lib.sd_bus_set_method_call_timeout(bus, int(timeout * 1e6))
-                yield bus
-            except OSError as error:
-                self._close()
-                raise HostError(f"systemd cannot be reached: {error.strerror}") from error
-            except HostError as error:
-                if lib.sd_bus_is_open(self._bus):
-                    raise
-                self._close()
-                raise _Disconnected(error.message) from error
-
-    def _connect(self, lib: ctypes.CDLL) -> c_void_p:
-        """Connect to PID 1; while it re-executes, wait. Raise OSError."""
-        until, delayed = time.monotonic() + _REEXECUTES, False
-        while True:
-            bus = c_void_p()
-            try:
-                lib.sd_bus_new(byref(bus))
-                lib.sd_bus_set_address(bus, _ADDRESS)
-                lib.sd_bus_start(bus)
-            except OSError as error:
-                lib.sd_bus_flush_close_unref(bus)
-                # It makes its socket again. Where PID 1 is not systemd there is none.
-                delayed = error.errno == errno.ECONNREFUSED or (delayed and error.errno == errno.ENOENT)
-                if not delayed or time.monotonic() > until:
-                    raise
-                time.sleep(_PAUSE)
-            else:
-                self._bus = bus
-                return bus
-
-    def job(self, method: bytes, types: bytes, order: Sequence[_Argument], timeout: float) -> str:
-        """Start a job and wait for its end; return its result, or "" if none comes in ``timeout`` seconds.
-        Raise ResultUnknown if it has ended while PID 1 re-executed.
-
-        One thread reads PID 1's messages for all that wait.
-        """
-        deadline = time.monotonic() + timeout
-        with self.held():
-            try:
-                job = self._ordered(method, types, order)
-            except _Disconnected:
-                job = self._ordered_again(method, types, order)
-            try:
-                while (result := self._result(job, deadline)) == _LOST:
-                    self._find(job)
-                return result
-            finally:
-                with self.lock:
-                    del self._jobs[job]
-
-    def _ordered(self, method: bytes, types: bytes, order: Sequence[_Argument]) -> str:
-        """Start a job; return its path."""
-        with self.bus(_ANSWER) as bus, _called(bus, _PATH, _MANAGER, method, types, *order) as answer:
-            path = c_char_p()
-            sd_bus.library().sd_bus_message_read(answer, b"o", byref(path))
-            job = os.fsdecode(path.value or b"")
-            self._jobs[job] = ""
-            return job
-
-    def _ordered_again(self, method: bytes, types: bytes, order: Sequence[_Argument]) -> str:
-        """Start a job that PID 1 may have begun already. To start a unit once more is to join its start."""
-        try:
-            return self._ordered(method, types, order)
-        except _Refused as refused:
-            with contextlib.suppress(_Refused):  # then the first refusal is the reason
-                return self._ordered(b"StartUnit", b"ss", (order[0], b"replace"))
-            raise refused
-
-    def _result(self, job: str, deadline: float) -> str:
-        with self.lock:
-            while not self._has_ended(job) and (left := deadline - time.monotonic()) > 0:
-                self._await(left)
-            return self._jobs[job]
-
-    def _find(self, job: str) -> None:
-        """Wait for a job again by a new connection: PID 1 keeps its jobs when it re-executes. Raise
-        ResultUnknown if it has none of that path any more.
-        """
-        with self.lock:
-            self._jobs[job] = ""
-        try:
-            _text(job.encode(), _JOB, b"State", _ANSWER)
-        except _Disconnected:
-            return
-        except _Refused as error:
-            with self.lock:
-                if not self._has_ended(job):
-                    raise ResultUnknown(_UNKNOWN) from error
-
-    def _has_ended(self, job: str) -> bool:
-        """Read all received messages; return whether the job has ended."""
-        try:
-            while self._bus is not None and self._take(self._bus):
-                pass
-        except OSError:
-            self._close()
-        return bool(self._jobs[job])
-
-    def _await(self, seconds: float) -> None:
-        """Wait up to ``seconds`` until there is something to read, or another thread has read."""
-        if self._reader >= 0:
-            self._read.wait(seconds)
-            return
-        poll = select.poll()
-        poll.register(sd_bus.library().sd_bus_get_fd(self._bus), select.POLLIN)
-        self._reader = os.eventfd(0)
-        poll.register(self._reader, select.POLLIN)
-        self.lock.release()
-        try:
-            poll.poll(seconds * 1000)
-        finally:
-            self.lock.acquire()
-            os.close(self._reader)
-            self._reader = -1
-            self._read.notify_all()
-
-    def _end(self, job: str, result: str) -> None:
-        self._jobs[job] = result
-        self._read.notify_all()
-        if self._reader >= 0:
-            os.eventfd_write(self._reader, 1)
-
-    def _take(self, bus: c_void_p) -> bool:
-        """Process one message and note the end of a job; return whether there was a message."""
-        lib, message = sd_bus.library(), c_void_p()
-        processed = lib.sd_bus_process(bus, byref(message))
-        try:
-            if message and lib.sd_bus_message_is_signal(message, _MANAGER, b"JobRemoved"):
-                number, path, unit, result = c_uint32(), c_char_p(), c_char_p(), c_char_p()
-                into = (byref(number), byref(path), byref(unit), byref(result))
-                lib.sd_bus_message_read(message, b"uoss", *into)
-                job = os.fsdecode(path.value or b"")
-                if job in self._jobs:
-                    self._end(job, os.fsdecode(result.value or b""))
-        finally:
-            lib.sd_bus_message_unref(message)
-        return bool(processed)
-
-    def _close(self) -> None:
-        if self._bus is not None:
-            sd_bus.library().sd_bus_flush_close_unref(self._bus)
-            self._bus = None
-            for job in [job for job, result in self._jobs.items() if not result]:
-                self._end(job, _LOST)
-
-
-_connection = _Connection()
+_connection = sd_bus.Connection()
 
 
 def session() -> contextlib.AbstractContextManager[None]:
@@ -287,14 +77,20 @@ def allow_device(unit: str, device: str, access: str) -> None:
 
     Raise HostError with PID 1's reason.
     """
+
+    def allow() -> None:
+        line = (b"DeviceAllow", b"a(ss)", c_int(1), device.encode(), access.encode())
+        order = (os.fsencode(unit), c_int(1), c_int(1), *line)
+        with (
+            _connection.bus(ANSWER) as bus,
+            sd_bus.called(bus, PATH, MANAGER, b"SetUnitProperties", b"sba(sv)", *order),
+        ):
+            pass
+
     with session():
-        with _connection.bus(_ANSWER) as bus:
-            line = (b"DeviceAllow", b"a(ss)", c_int(1), device.encode(), access.encode())
-            order = (os.fsencode(unit), c_int(1), c_int(1), *line)
-            with _called(bus, _PATH, _MANAGER, b"SetUnitProperties", b"sba(sv)", *order):
-                pass
+        sd_bus.repeated(allow)
         # PID 1 applies it after that answer and before the next one.
-        active_state(unit, timeout=_ANSWER)
+        active_state(unit, timeout=ANSWER)
 
 
 def system_state(*, timeout: float) -> str:
@@ -302,7 +98,7 @@ def system_state(*, timeout: float) -> str:
 
     ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
-    return _text(_PATH, _MANAGER, b"SystemState", timeout)
+    return _text(PATH, MANAGER, b"SystemState", timeout)
 
 
 def active_state(unit: str, *, timeout: float) -> str:
@@ -327,7 +123,7 @@ def main_process(service: str, *, timeout: float) -> int:
 
     ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
-    return int(_property(_of_unit(service), _SERVICE_UNIT, b"MainPID", b"u", c_uint32, timeout))
+    return int(_connection.property(_of_unit(service), _SERVICE_UNIT, b"MainPID", b"u", c_uint32, timeout))
 
 
 def _of_unit(unit: str) -> bytes:
@@ -336,48 +132,14 @@ def _of_unit(unit: str) -> bytes:
         chr(byte) if byte in (_LETTERS_AND_DIGITS if place else _LETTERS) else f"_{byte:02x}"
         for place, byte in enumerate(os.fsencode(unit))
     )
-    return _PATH + b"/unit/" + "".join(escaped).encode()
+    return PATH + b"/unit/" + "".join(escaped).encode()
 
 
 def _text(path: bytes, interface: bytes, name: bytes, timeout: float) -> str:
-    return os.fsdecode(_property(path, interface, name, b"s", c_char_p, timeout) or b"")
+    return os.fsdecode(_connection.property(path, interface, name, b"s", c_char_p, timeout) or b"")
 
 
-def _property(
-    path: bytes, interface: bytes, name: bytes, kind: bytes, form: type[Any], timeout: float
-) -> Any:
-    """Return a property of D-Bus type ``kind``, read as a value of the form. Raise HostError."""
-    for is_last in (False, True):
-        into = form()
-        with (
-            # PID 1 may just have re-executed.
-            contextlib.nullcontext() if is_last else contextlib.suppress(_Disconnected),
-            _connection.bus(timeout) as bus,
-            _called(bus, path, _PROPERTIES, b"Get", b"ss", interface, name) as answer,
-        ):
-            sd_bus.library().sd_bus_message_read(answer, b"v", kind, byref(into))
-            return into.value
-
-
-@contextlib.contextmanager
-def _called(
-    bus: c_void_p, path: bytes, interface: bytes, method: bytes, types: bytes, *arguments: _Argument
-) -> Iterator[c_void_p]:
-    """Call a method and yield the answer. Raise HostError with PID 1's reason."""
-    lib, answer, error = sd_bus.library(), c_void_p(), sd_bus.Error()
-    target = (_SERVICE, path, interface, method)
-    try:
-        lib.sd_bus_call_method(bus, *target, byref(error), byref(answer), types, *arguments)
-        yield answer
-    except OSError as failure:
-        reason = (error.message or str(failure.strerror).encode()).decode(errors="replace")
-        raise _Refused(f"systemd refuses {method.decode()}: {reason}") from failure
-    finally:
-        lib.sd_bus_message_unref(answer)
-        lib.sd_bus_error_free(byref(error))
-
-
-def _arguments(name: str, kind: str, *values: str) -> Iterator[_Argument]:
+def _arguments(name: str, kind: str, *values: str) -> Iterator[Argument]:
     """Yield a property's arguments for sd_bus_message_append(3)."""
     yield from (name.encode(), kind.encode())
     match kind:

@@ -14,7 +14,7 @@ class Campaign:
     """A part of the soak: its description for the page, and its tests as arguments for pytest.
 
     ``runs`` is how often pytest runs it, each time with another seed, for tests without rounds. 0: once; a
-    test with rounds reports their number. ``whole``: one uptime, never continued.
+    test with rounds reports their number. ``whole``: its rounds belong together, so it is never continued.
     """
 
     what: str
@@ -101,6 +101,7 @@ CAMPAIGNS = {
     "beside": Campaign(
         "NoCloud seeds through cloud-init and through the agent make the same machine",
         ("tests/system/test_beside_cloud_init.py",),
+        whole=True,
     ),
     "automounter": Campaign(
         "the automounter at a boot, and with the administrator's own file",
@@ -130,6 +131,7 @@ CAMPAIGNS = {
     "unprivileged": Campaign(
         "random attacks by a user, ten minutes, while a disk is attached, grown, detached and keys arrive",
         (f"{_VM}/test_unprivileged.py::test_an_unprivileged_user_stops_nothing_and_writes_nothing",),
+        whole=True,
     ),
     "no-room": Campaign(
         "no space, no inodes, a read-only root, disks with errors: at a first boot, an attach, a growth",

@@ -10,7 +10,8 @@ _HEAD = """# Soak
 Results of `make soak`. Each row is the last run of that part. `make soak ONLY=NAME` runs one and updates its
 row; with `MINUTES=` it ends after the round (or test) in progress, and `SEED=` repeats a run as far as a
 guest's timing allows. `37 of 100` in a cell: the time limit or a failed test ended the part. `MORE=1` goes
-on there, with another seed: such a row has the date and the seed of each run, and the minutes of all.
+on there, with another seed, if no test failed and the rounds are apart from each other: such a row has the
+date and the seed of each run, and the minutes of all.
 
 | part | test | date | seed | rounds | tests | failed | minutes |
 |---|---|---|---|---|---|---|---|
@@ -58,14 +59,14 @@ def _tables(page: str) -> dict[str, list[str]]:
 
 
 def former(page: str, name: str) -> Former | None:
-    """Return the run of the part that can be continued, None if there is none: of one test, which did not
-    fall, and of which not all rounds were played.
+    """Return the run of the part that can be continued, None if there is none: without a failed test, and
+    with rounds that were not played. The rounds of several tests have one number, which no test could use.
     """
     if CAMPAIGNS[name].whole or (row := _rows(page).get(name)) is None:
         return None
     date, seed, rounds, tests, fell, minutes = row
     done, _, wanted = rounds.partition(" of ")
-    if not wanted or tests != "1" or fell != "0":
+    if not wanted or fell != "0" or not (tests == "1" or CAMPAIGNS[name].runs):
         return None
     return Former(date, seed, int(done), int(minutes), tuple(_tables(page).get(name, ())))
 

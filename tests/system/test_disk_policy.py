@@ -6,20 +6,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.block import mounts, storage
 from agent.disks import handler as handler
-from agent.host.host import Host
+from agent.disks.base.record import Records
+from agent.host.host import Completed, Host
 from agent.lib.records import replace
 from agent.report import Outcome
 from tests import media
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent.block.storage import Disk
     from agent.context import Context
@@ -187,58 +188,105 @@ def test_two_partitions_of_one_label_and_one_in_the_way(
     }
 
 
-def blank_for_udev(disk: LoopDisk, **udev: str) -> System:
-    """Return the system in which udev says that nothing is on the disk's devices."""
-    real = system(disk)
+class Udev:
+    """udev that has missed what is on a disk, until it is made to look again; a rule may hide it."""
 
-    def read(host: Host, name: str) -> Disk | None:
-        found = real.read(host, name)
-        if found is None:
-            return None
-        blank = {"USEC_INITIALIZED": "1", **udev}
-        parts = tuple(
-            replace(part, udev={**blank, "ID_PART_TABLE_TYPE": "gpt"}) for part in found.partitions
-        )
-        return storage.with_contents(
-            host, replace(found, device=replace(found.device, udev=blank), partitions=parts)
-        )
+    def __init__(self, disk: LoopDisk, monkeypatch: pytest.MonkeyPatch, **properties: str) -> None:
+        self.blank = {"USEC_INITIALIZED": "1", **properties}
+        self.looked, self.hides, self._real = list[str](), False, system(disk)
+        run = Host.run
 
-    return replace(real, read=read)
+        def intercepted(host: Host, argv: Sequence[str], **how: Any) -> Completed:
+            if tuple(argv[:3]) == ("udevadm", "trigger", "--settle"):
+                self.looked += argv[3:]
+                return Completed(tuple(argv), 0, "", "")
+            return run(host, argv, **how)
+
+        monkeypatch.setattr(Host, "run", intercepted)
+        self.system = replace(self._real, read=self.read)
+
+    def read(self, host: Host, name: str) -> Disk | None:
+        """As agent.disks.base.system.read, of what udev says."""
+        found = self._real.read(host, name)
+        if found is None or (self.looked and not self.hides):
+            return found
+        blank = {**self.blank, **({"ID_PART_TABLE_TYPE": "gpt"} if found.partitions else {})}
+        parts = tuple(replace(part, udev=blank) for part in found.partitions)
+        disk = replace(found, device=replace(found.device, udev=blank), partitions=parts)
+        return disk if Records(host).has_done(name) else storage.with_beginnings(host, disk)
 
 
 @pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs", "vfat", "f2fs", "exfat"])
+@pytest.mark.parametrize("on", ["disk", "partition"])
 def test_what_udev_has_missed_is_found(
-    fs: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+    fs: str, on: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """udev's record stays blank after a mkfs(8) right behind a wipefs(8): what is there is found."""
-    whole, parted, label = make_disk(400 * MIB), make_disk(400 * MIB), {"vfat": "-n", "f2fs": "-l"}
-    parted.table("label: gpt\nsize=350M\n")
-    for node in (whole.node, f"/dev/{parted.part(1)}"):
-        sh(f"mkfs.{fs}", label.get(fs, "-L"), "DATA", node)
-    found = [blank_for_udev(disk).read(Host(), disk.name) for disk in (whole, parted)]
-    assert [[(device.fstype, device.label) for device in disk.devices] for disk in found if disk] == [
-        [(fs, b"DATA")],
-        [("", b""), (fs, b"DATA")],
-    ]
+    """udev's record stays blank after a mkfs(8) right behind a wipefs(8). It is made to look once."""
+    disk, ctx, node = make_disk(400 * MIB), context(tmp_path), ""
+    if on == "partition":
+        disk.table("label: gpt\nsize=350M\n")
+        node = f"/dev/{disk.part(1)}"
+    sh(f"mkfs.{fs}", {"vfat": "-n", "f2fs": "-l"}.get(fs, "-L"), "DATA", node or disk.node)
+    udev = Udev(disk, monkeypatch)
+    udev.hides = True
+    items = [item for _ in range(2) for item in look(ctx, disk, udev, "change")]
+    assert {outcome for outcome, _ in items} == {Outcome.SKIPPED}
+    assert udev.looked == [node or disk.node], "not again: a rule hides it"
+    udev.hides = False
+    found = udev.system.read(Host(), disk.name)
+    assert found is not None
+    assert (found.devices[-1].fstype, found.devices[-1].label) == (fs, b"DATA")
     if fs == "ext4":
-        items = handler.handle(context(tmp_path), whole.name, "change", system=blank_for_udev(whole))
-        assert [item.detail for item in items] == [f"mounted at {tmp_path}/srv/DATA"]
+        assert look(ctx, disk, udev, "change")[-1] == (Outcome.CHANGED, f"mounted at {tmp_path}/srv/DATA")
 
 
-def test_what_udev_is_to_see_or_not_to_see_is_left(
-    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+def test_udev_is_made_to_look_when_nobody_writes(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mkfs(8) that still writes has the disk exclusively; a rule may hide what is on it."""
+    """mkfs(8) claims the disk, dd does not: half an image is not mounted. udev sees the end of both."""
     disk, ctx = make_disk(SIZE), context(tmp_path)
     sh(*EXT4, disk.node)
-
-    def look(**udev: str) -> list[tuple[Outcome, str]]:
-        items = handler.handle(ctx, disk.name, "change", system=blank_for_udev(disk, **udev))
-        return [(item.outcome, item.detail) for item in items]
-
+    udev = Udev(disk, monkeypatch)
     nothing = [(Outcome.SKIPPED, "no filesystem on it")]
     held = os.open(disk.node, os.O_RDONLY | os.O_EXCL)
-    assert look() == nothing
+    assert look(ctx, disk, udev, "change") == nothing
     os.close(held)
-    assert look(UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG="1") == nothing
-    assert look()[0][0] is Outcome.CHANGED
+    with open(disk.node, "r+b"):
+        assert look(ctx, disk, udev, "change") == nothing
+    assert udev.looked == []
+    udev.blank["UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG"] = "1"
+    assert look(ctx, disk, udev, "change") == nothing
+    assert udev.looked == []
+    del udev.blank["UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG"]
+    with open(disk.node, "rb"):
+        assert look(ctx, disk, udev, "change")[0][0] is Outcome.CHANGED
+
+
+def test_data_that_nobody_knows_is_left(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    put(disk, 0, b"what a database writes")
+    udev = Udev(disk, monkeypatch)
+    assert look(ctx, disk, udev, "add") == [(Outcome.SKIPPED, "no filesystem on it")]
+    assert udev.looked == []
+
+
+def test_a_released_disk_is_looked_at_when_it_is_asked_for(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    sh(*EXT4, disk.node)
+    look(ctx, disk, None, "change")
+    sh("umount", disk.node)
+    sh("wipefs", "-qa", disk.node)
+    sh(*EXT4[:-1], "other", disk.node)
+    udev = Udev(disk, monkeypatch)
+    assert look(ctx, disk, udev, "change") == [(Outcome.SKIPPED, "no filesystem on it")]
+    assert udev.looked == []
+    assert look(ctx, disk, udev, "add") == [(Outcome.CHANGED, f"mounted at {tmp_path}/srv/other")]
+
+
+def look(ctx: Context, disk: LoopDisk, udev: Udev | None, action: str) -> list[tuple[Outcome, str]]:
+    on = udev.system if udev else system(disk)
+    return [(item.outcome, item.detail) for item in handler.handle(ctx, disk.name, action, system=on)]

@@ -114,6 +114,11 @@ def test_a_run_that_ended_early_is_continued(tmp_path: Path) -> None:
     ):
         assert page.former(page.renewed(made, "fuzz", other), "fuzz") is None
     assert page.former(page.renewed("", "week", FOUND), "week") is None
+    units = page.former(page.renewed("", "units", ("2026-01-02", "7", "5 of 20", "32", "0", "22")), "units")
+    assert units == Former("2026-01-02", "7", 5, 22)
+    assert (
+        page.former(page.renewed("", "cuts", ("2026-01-02", "7", "5 of 210", "3", "0", "2")), "cuts") is None
+    )
     assert page.former(made, "kills") is None
 
 

@@ -10,7 +10,7 @@ from tests.vm.rig import Machine
 #: re-executes while two threads wait, and two start units and call it. Prints how each ended, and the number
 #: of connections: at most, and at the end.
 _MANY = """
-import json, subprocess, sys, threading, time
+import json, os, subprocess, sys, threading, time
 sys.path.insert(0, "/usr/lib/gandi-agent")
 from agent.lib.errors import HostError
 from agent.systemd import libsystemd
@@ -59,12 +59,19 @@ def wait_for(name, *words):
 
 def hurry(name):
     is_last = False
-    while not is_last:
-        is_last = over
-        wait_for(name, "/bin/true")
-        ends.add(said.pop(name).replace(name, "NAME"))
-        states.add(libsystemd.active_state("pid1-good.service", timeout=60))
+    try:
+        while not is_last:
+            is_last = over
+            wait_for(name, "/bin/true")
+            ends.add(said.pop(name).replace(name, "NAME"))
+            states.add(libsystemd.active_state("pid1-good.service", timeout=60))
+            states.add(libsystemd.stop("pid1-file.service", timeout=60))
+    except BaseException as error:
+        ends.add(f"{type(error).__name__}: {error}")
 
+with open("/run/systemd/system/pid1-file.service", "w") as file:
+    file.write("[Service]\\nType=oneshot\\nExecStart=touch /run/pid1-was-started\\n")
+subprocess.run(["systemctl", "daemon-reload"], check=True)
 over, ends, states = False, set(), set()
 threads = [threading.Thread(target=wait_for, args=("long", "/bin/sleep", "12"))]
 threads += [threading.Thread(target=wait_for, args=("fails", "/bin/sh", "-c", "sleep 12; false"))]
@@ -76,6 +83,8 @@ for _ in range(3):
 over = True
 for thread in threads:
     thread.join(100)
+left += sum(thread.is_alive() for thread in threads)
+states.add(f"started: {os.path.exists('/run/pid1-was-started')}")
 print(json.dumps({"said": said, "most": most, "left": left, "ends": sorted(ends), "states": sorted(states)}))
 """
 
@@ -98,4 +107,5 @@ def test_threads_share_a_connection_and_each_gets_its_answer(booted: Machine) ->
     assert "done" in seen["ends"]
     unknown = "ResultUnknown: pid1-NAME.service: it ended while systemd re-executed: its result is unknown"
     assert set(seen["ends"]) <= {"done", unknown}
-    assert seen["states"] == ["inactive"]
+    # A stop that is given again is no start.
+    assert seen["states"] == ["done", "inactive", "started: False"]

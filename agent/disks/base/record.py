@@ -82,6 +82,8 @@ class Record:
     checked: bool = False
     #: The disk's size in bytes to which growing failed, which causes an event as well; 0 for none.
     not_grown: int = 0
+    #: What udev was made to look for again (missed.py), which causes an event as well; "" for nothing.
+    missed: str = ""
     #: The process that mounts it, and the start time of that process (processes.py).
     pid: int = 0
     started: int = 0
@@ -100,6 +102,11 @@ class Record:
     def is_done(self) -> bool:
         """Whether something was done to the device, as far as is certain."""
         return self.state not in _UNTOUCHED
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether something was tried that causes an event, which must not repeat it."""
+        return bool(self.checked or self.not_grown or self.missed)
 
     @property
     def is_being_mounted(self) -> bool:
@@ -139,7 +146,9 @@ def current(known: Record | None, disk: Disk, device: Device) -> Record:
 
 def renewed(known: Record, disk: Disk, device: Device) -> Record:
     """Return a fresh record that keeps what was tried according to ``known``."""
-    return replace(fresh(disk, device), checked=known.checked, not_grown=known.not_grown)
+    return replace(
+        fresh(disk, device), checked=known.checked, not_grown=known.not_grown, missed=known.missed
+    )
 
 
 @dataclass(slots=True)
@@ -209,15 +218,15 @@ class Records:
             self.host.write(name, json.dumps(asdict(record), sort_keys=True) + "\n", mode=0o600)
 
     def try_again(self, every: dict[str, Record], devices: Iterable[str]) -> None:
-        """Allow checks and growths of these devices (kernel names) that were tried before; change their
-        records in ``every`` too.
+        """Allow what was tried before on these devices (kernel names): checks, growths, and that udev looks
+        again. Change their records in ``every`` too.
         """
         for name in devices:
             known = every.get(name)
-            if known and (known.checked or known.not_grown):
+            if known and known.was_tried:
                 known = self.get(name)  # another thread may have changed it since
-            if known and not known.is_being_mounted and (known.checked or known.not_grown):
-                every[name] = replace(known, checked=False, not_grown=0)
+            if known and not known.is_being_mounted and known.was_tried:
+                every[name] = replace(known, checked=False, not_grown=0, missed="")
                 self.put(name, every[name])
 
     def _take_over(self) -> None:

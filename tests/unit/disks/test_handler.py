@@ -148,7 +148,6 @@ def test_an_event_of_a_mounted_disk_reads_nothing_of_other_disks(
 
 def test_a_disk_that_is_left_alone_is_looked_at_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new disk gets a record, so it is not new at the next event."""
-    ctx.host.write("/dev/vdb", bytes(SIZE))
     disk, cost = whole(ID_FS_TYPE="", ID_FS_USAGE=""), Cost(monkeypatch)
     for _ in range(2):
         assert look(ctx, disk) == [Outcome.SKIPPED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import socket
 import subprocess
@@ -136,7 +137,7 @@ def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None
 
 
 def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(libsystemd, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
+    monkeypatch.setattr(sd_bus, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
     with pytest.raises(HostError, match="systemd cannot be reached: "):
         libsystemd.system_state(timeout=1)
     with pytest.raises(HostError, match="systemd cannot be reached: "):
@@ -149,9 +150,9 @@ def test_a_connection_that_is_refused_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """PID 1 refuses connections while it re-executes, and makes its socket again before it listens."""
-    monkeypatch.setattr(libsystemd, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
+    monkeypatch.setattr(sd_bus, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
     socket.socket(socket.AF_UNIX).bind(f"{tmp_path}/private")  # closed at once: its file refuses
-    monkeypatch.setattr(libsystemd, "_REEXECUTES", 0.3)
+    monkeypatch.setattr(sd_bus, "_REEXECUTES", 0.3)
     begun = time.monotonic()
     with pytest.raises(HostError, match="systemd cannot be reached: Connection refused"):
         libsystemd.system_state(timeout=1)
@@ -167,12 +168,59 @@ def test_a_connection_that_is_refused_is_tried_again(
             listener.bind(f"{tmp_path}/private")
             listener.listen()
 
-    monkeypatch.setattr(time, "sleep", pause)
-    monkeypatch.setattr(libsystemd, "_REEXECUTES", 60)
-    connection = libsystemd._Connection()
-    with connection.bus(1):
-        assert pauses == [libsystemd._PAUSE] * 2
+    monkeypatch.setattr(sd_bus, "_REEXECUTES", 60)
+    connection = sd_bus.Connection()
+    monkeypatch.setattr(connection._read, "wait", pause)
+    with connection.bus(60):
+        assert pauses == [sd_bus._PAUSE] * 2
         listener.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "again", "calls"),
+    [
+        (b"StartTransientUnit", "systemd1.UnitExists", [b"StartTransientUnit", b"StartUnit"]),
+        (b"StartTransientUnit", "DBus.Error.InvalidArgs", [b"StartTransientUnit"]),
+        (b"StopUnit", "systemd1.NoSuchUnit", [b"StopUnit"]),
+        (b"StartUnit", "systemd1.NoSuchUnit", [b"StartUnit"]),
+    ],
+)
+def test_an_order_that_may_have_been_taken_is_given_again(
+    method: bytes, again: str, calls: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transient unit that is there already has begun, and is joined; a stop never becomes a start."""
+    connection, called = sd_bus.Connection(), list[bytes]()
+
+    def ordered(method: bytes, _types: bytes, _order: object) -> tuple[str, sd_bus._Job]:
+        called.append(method)
+        if len(called) == 1:
+            raise sd_bus._Failed("refused", f"org.freedesktop.{again}")
+        return "/job/1", sd_bus._Job()
+
+    monkeypatch.setattr(connection, "_ordered", ordered)
+    with contextlib.suppress(HostError):
+        connection._ordered_again(method, b"ss", (b"a.service", b"replace"))
+    assert called == calls
+
+
+def test_a_job_is_looked_for_only_while_nothing_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, asked = sd_bus.Connection(), list[bytes]()
+    names = ["org.freedesktop.DBus.Error.Timeout", "org.freedesktop.DBus.Error.UnknownObject"]
+
+    def property(path: bytes, *_what: object) -> None:
+        asked.append(path)
+        raise sd_bus._Failed("no answer", names.pop())
+
+    monkeypatch.setattr(connection, "property", property)
+    job = sd_bus._Job()
+    job.result = "failed"  # another thread has read it meanwhile
+    connection._find("/job/1", job)
+    assert (asked, job.result) == ([], "failed")
+    for kind in (ResultUnknown, sd_bus._Failed):  # without an answer it may still run
+        job.result = sd_bus._LOST
+        with pytest.raises(HostError) as raised:
+            connection._find("/job/1", job)
+        assert type(raised.value) is kind
 
 
 def test_a_writers_unknown_result_is_for_the_disk_to_tell(
@@ -181,7 +229,7 @@ def test_a_writers_unknown_result_is_for_the_disk_to_tell(
     """What ended while PID 1 re-executed has done its work or not: the one who ordered it looks."""
 
     def lost(unit: str, _properties: UnitProperties) -> None:
-        raise ResultUnknown(f"{unit}: {libsystemd._UNKNOWN}")
+        raise ResultUnknown(f"{unit}: {sd_bus._UNKNOWN}")
 
     fake_pid1.begins = lost
     host = Asked(tmp_path)

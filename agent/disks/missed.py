@@ -15,6 +15,7 @@ from agent.disks.base.system import UDEV_TIMEOUT
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.records import replace
+from agent.lib.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.host.host import Host
 
+#: How the line with the flags of open(2) begins, which are octal.
+_FLAGS = b"flags:\t"
 #: Set by udev's rules for a device that is not to be examined (60-persistent-storage.rules).
 _NOT_EXAMINED = "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG"
 
@@ -65,7 +68,7 @@ def _missed(host: Host, disk: Disk) -> Iterator[tuple[Device, str]]:
 def _has_writer(host: Host, disk: Disk) -> bool:
     """Return whether a process has the disk or a partition of it open to write: dd claims neither."""
     numbers = {device.devno for device in disk.devices}
-    processes = (name for name in listed(host, "/proc") if name.isdecimal())
+    processes = (name for name in listed(host, "/proc") if number(name) is not None)
     return any(_writes(host.path(f"/proc/{process}"), numbers) for process in processes)
 
 
@@ -73,11 +76,11 @@ def _writes(process: str, numbers: set[str]) -> bool:
     for name in _open_files(process):
         try:
             found = os.stat(f"{process}/fd/{name}")
-            number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
-            if stat.S_ISBLK(found.st_mode) and number in numbers:
-                with open(f"{process}/fdinfo/{name}", encoding="ascii") as lines:
-                    flags = next(line for line in lines if line.startswith("flags:")).split()[1]
-                if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+            devno = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+            if stat.S_ISBLK(found.st_mode) and devno in numbers:
+                with open(f"{process}/fdinfo/{name}", "rb") as lines:  # proc_pid_fdinfo(5)
+                    flags = next(line for line in lines if line.startswith(_FLAGS))
+                if int(flags.removeprefix(_FLAGS), 8) & os.O_ACCMODE != os.O_RDONLY:
                     return True
         except OSError:
             continue  # it has been closed

@@ -32,7 +32,7 @@ SHIPPED = {
 }
 #: At night. Not two o'clock: where clocks change, there are nights without it, and nights with two.
 HOURS = (0, 1, 3, 4, 5, 6)
-_JOB = r"(?am)^((?:[^ \t\n#][^ \t\n]*[ \t]+){5})(?=root[ \t].*/etc/cron\.(hourly|daily|weekly|monthly)\b)"
+_JOB = r"(?m)^((?:[^ \t\n#][^ \t\n]*[ \t]+){5})(?=root[ \t].*/etc/cron\.(hourly|daily|weekly|monthly)\b)"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -40,7 +40,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     text = ctx.host.read(FILE)
     if text is None or not (seed := _seed(ctx)):
         return
-    for found in re.finditer(_JOB, text):
+    for found in re.finditer(_JOB, text, re.ASCII):
         yield _reconcile(ctx, found[2], tuple(words(found[1])), seed)
 
 
@@ -86,4 +86,4 @@ def _write(host: Host, job: str, wanted: str) -> None:
 
     if there is not None:
         text = there.content.decode("utf-8", "surrogateescape")
-        host.write(FILE, re.sub(_JOB, line, text), mode=there.mode)
+        host.write(FILE, re.sub(_JOB, line, text, flags=re.ASCII), mode=there.mode)

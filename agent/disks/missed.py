@@ -45,9 +45,8 @@ def read_again(host: Host, system: System, disk: Disk) -> Disk | None:
             nodes = (device.node for device, _ in missed)
             host.run(("udevadm", "trigger", "--settle", *nodes), check=False, timeout=UDEV_TIMEOUT)
     except HostError:
-        return (
-            disk  # /run is full, or udev waits for a program that has locked the disk: its event is to come
-        )
+        # /run is full, or udev waits for a program that has locked the disk: there is an event at its end.
+        return disk
     return system.read(host, disk.name) if missed else disk
 
 

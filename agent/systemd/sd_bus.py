@@ -259,6 +259,8 @@ class Connection:
             job.result = ""
         try:
             self.property(path.encode(), _JOB, b"State", b"s", c_char_p, ANSWER)
+        except _Disconnected:
+            return  # lost again, which is the job's result again
         except _Failed as error:
             if not error.name.startswith(_UNKNOWN_TO_IT):
                 raise

@@ -205,11 +205,15 @@ def test_an_order_that_may_have_been_taken_is_given_again(
 
 def test_a_job_is_looked_for_only_while_nothing_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     connection, asked = sd_bus.Connection(), list[bytes]()
-    names = ["org.freedesktop.DBus.Error.Timeout", "org.freedesktop.DBus.Error.UnknownObject"]
+    answers = [
+        sd_bus._Disconnected("re-executes once more"),
+        sd_bus._Failed("no answer", "org.freedesktop.DBus.Error.Timeout"),
+        sd_bus._Failed("no such job", "org.freedesktop.DBus.Error.UnknownObject"),
+    ]
 
     def property(path: bytes, *_what: object) -> None:
         asked.append(path)
-        raise sd_bus._Failed("no answer", names.pop())
+        raise answers.pop()
 
     monkeypatch.setattr(connection, "property", property)
     job = sd_bus._Job()
@@ -221,6 +225,9 @@ def test_a_job_is_looked_for_only_while_nothing_is_known_of_it(monkeypatch: pyte
         with pytest.raises(HostError) as raised:
             connection._find("/job/1", job)
         assert type(raised.value) is kind
+    job.result = sd_bus._LOST
+    connection._find("/job/1", job)
+    assert len(asked) == 3
 
 
 def test_a_writers_unknown_result_is_for_the_disk_to_tell(

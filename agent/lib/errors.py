@@ -33,11 +33,5 @@ class NeedsProgram(HostError):
         self.program = program
 
 
-class ResultUnknown(HostError):
-    """What was ordered has ended while PID 1 re-executed (as an upgrade of systemd does), and its result is
-    lost: the caller looks at what it was to do.
-    """
-
-
 class Busy(HostError):
     """Another process or thread holds a lock, and did not release it within the timeout."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 
-from agent.lib.errors import HostError, ResultUnknown
+from agent.lib.errors import HostError
 from agent.lib.text import printable
 
 TYPE_CHECKING = False
@@ -50,8 +50,8 @@ def run(
 
     ``timeout`` is in seconds; PID 1 stops the command then. ``stdin`` is one line; neither it nor
     ``environment`` may be secret. The output goes to the journal under the unit's name, unless
-    ``properties`` redirect it. Raise HostError naming the unit if the command fails, ResultUnknown if it
-    ended while PID 1 re-executed; the result of a joined unit is not checked.
+    ``properties`` redirect it. Raise HostError naming the unit if the command fails; the result of a joined
+    unit is not checked.
     """
     from agent.systemd import libsystemd
 
@@ -73,8 +73,7 @@ def run(
     except HostError as error:
         why = error.message.removeprefix(f"{service}: ")
         hint = f"see: journalctl -b -u {service}"
-        kind = ResultUnknown if isinstance(error, ResultUnknown) else HostError
-        raise kind(f"{' '.join(argv)}: failed in {service}: {why}", hint=hint) from error
+        raise HostError(f"{' '.join(argv)}: failed in {service}: {why}", hint=hint) from error
 
 
 def start(

@@ -8,7 +8,7 @@ import pytest
 
 from agent.host.host import Completed, Host
 from agent.lib.records import dataclass, field
-from agent.systemd import libsystemd, sd_bus
+from agent.systemd import libsystemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ class FakePid1:
 @pytest.fixture(autouse=True)
 def _no_pid1(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asks the PID 1 of the machine that it runs on."""
-    monkeypatch.setattr(sd_bus, "_ADDRESS", b"unix:path=/nonexistent/private")
+    monkeypatch.setattr(libsystemd, "_ADDRESS", b"unix:path=/nonexistent/private")
 
 
 @pytest.fixture

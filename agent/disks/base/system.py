@@ -14,7 +14,7 @@ from agent.block import mounts, storage
 from agent.block.transport import attachment
 from agent.disks.base.record import Records
 from agent.host.sysfs import devnode
-from agent.lib.errors import HostError, ResultUnknown
+from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.systemd import boot_mounts, transient, units
 from agent.udev import database
@@ -114,11 +114,7 @@ def mounts_at(host: Host, mountpoint: str) -> list[mounts.Mount]:
 def release(host: Host, mountpoint: str) -> None:
     """Unmount with umount(8) in PID 1's mount namespace. Raise HostError if the filesystem is in use."""
     command = ("umount", "--", mountpoint)
-    try:
-        transient.run(host, unit_name("umount", mountpoint.strip("/")), command, timeout=RELEASE_TIMEOUT)
-    except ResultUnknown:
-        if is_mounted(host, mountpoint):
-            raise
+    transient.run(host, unit_name("umount", mountpoint.strip("/")), command, timeout=RELEASE_TIMEOUT)
 
 
 def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:
@@ -129,8 +125,7 @@ def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = ""
     ``udevadm lock`` of systemd 252 exits with 0 even if its command fails.
     """
     locked = ("udevadm", "lock", f"--timeout={_LOCK_TIMEOUT}", f"--device={disk}", "--", *argv)
-    with contextlib.suppress(ResultUnknown):
-        transient.run(host, unit, locked, timeout=WRITER_TIMEOUT, stdin=stdin)
+    transient.run(host, unit, locked, timeout=WRITER_TIMEOUT, stdin=stdin)
 
 
 def unit_name(purpose: str, device: str) -> str:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import socket
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.disks.base import system as disks
 from agent.host.host import Host
-from agent.lib.errors import HostError, ResultUnknown
-from agent.systemd import libsystemd, sd_bus, transient, units
+from agent.lib.errors import HostError
+from agent.systemd import libsystemd, transient, units
 from tests.unit.conftest import Asked, FakePid1, UnitProperties
 
 if TYPE_CHECKING:
@@ -137,117 +134,13 @@ def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None
 
 
 def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sd_bus, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
+    monkeypatch.setattr(libsystemd, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
     with pytest.raises(HostError, match="systemd cannot be reached: "):
         libsystemd.system_state(timeout=1)
     with pytest.raises(HostError, match="systemd cannot be reached: "):
         libsystemd.main_process("ssh.service", timeout=1)
     assert not units.is_active(Host(), "ssh.service")
     assert units.main_process(Host(), "ssh.service") == 0
-
-
-def test_a_connection_that_is_refused_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """PID 1 refuses connections while it re-executes, and makes its socket again before it listens."""
-    monkeypatch.setattr(sd_bus, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
-    socket.socket(socket.AF_UNIX).bind(f"{tmp_path}/private")  # closed at once: its file refuses
-    monkeypatch.setattr(sd_bus, "_REEXECUTES", 0.3)
-    begun = time.monotonic()
-    with pytest.raises(HostError, match="systemd cannot be reached: Connection refused"):
-        libsystemd.system_state(timeout=1)
-    assert time.monotonic() - begun >= 0.3
-    pauses = list[float]()
-    listener = socket.socket(socket.AF_UNIX)
-
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 1:
-            (tmp_path / "private").unlink()
-        else:
-            listener.bind(f"{tmp_path}/private")
-            listener.listen()
-
-    monkeypatch.setattr(sd_bus, "_REEXECUTES", 60)
-    connection = sd_bus.Connection()
-    monkeypatch.setattr(connection._read, "wait", pause)
-    with connection.bus(60):
-        assert pauses == [sd_bus._PAUSE] * 2
-        listener.close()
-
-
-@pytest.mark.parametrize(
-    ("method", "again", "calls"),
-    [
-        (b"StartTransientUnit", "systemd1.UnitExists", [b"StartTransientUnit", b"StartUnit"]),
-        (b"StartTransientUnit", "DBus.Error.InvalidArgs", [b"StartTransientUnit"]),
-        (b"StopUnit", "systemd1.NoSuchUnit", [b"StopUnit"]),
-        (b"StartUnit", "systemd1.NoSuchUnit", [b"StartUnit"]),
-    ],
-)
-def test_an_order_that_may_have_been_taken_is_given_again(
-    method: bytes, again: str, calls: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A transient unit that is there already has begun, and is joined; a stop never becomes a start."""
-    connection, called = sd_bus.Connection(), list[bytes]()
-
-    def ordered(method: bytes, _types: bytes, _order: object) -> tuple[str, sd_bus._Job]:
-        called.append(method)
-        if len(called) == 1:
-            raise sd_bus._Failed("refused", f"org.freedesktop.{again}")
-        return "/job/1", sd_bus._Job()
-
-    monkeypatch.setattr(connection, "_ordered", ordered)
-    with contextlib.suppress(HostError):
-        connection._ordered_again(method, b"ss", (b"a.service", b"replace"))
-    assert called == calls
-
-
-def test_a_job_is_looked_for_only_while_nothing_is_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    connection, asked = sd_bus.Connection(), list[bytes]()
-    answers = [
-        sd_bus._Disconnected("re-executes once more"),
-        sd_bus._Failed("no answer", "org.freedesktop.DBus.Error.Timeout"),
-        sd_bus._Failed("no such job", "org.freedesktop.DBus.Error.UnknownObject"),
-    ]
-
-    def property(path: bytes, *_what: object) -> None:
-        asked.append(path)
-        raise answers.pop()
-
-    monkeypatch.setattr(connection, "property", property)
-    job = sd_bus._Job()
-    job.result = "failed"  # another thread has read it meanwhile
-    connection._find("/job/1", job)
-    assert (asked, job.result) == ([], "failed")
-    for kind in (ResultUnknown, sd_bus._Failed):  # without an answer it may still run
-        job.result = sd_bus._LOST
-        with pytest.raises(HostError) as raised:
-            connection._find("/job/1", job)
-        assert type(raised.value) is kind
-    job.result = sd_bus._LOST
-    connection._find("/job/1", job)
-    assert len(asked) == 3
-
-
-def test_a_writers_unknown_result_is_for_the_disk_to_tell(
-    tmp_path: Path, fake_pid1: FakePid1, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What ended while PID 1 re-executed has done its work or not: the one who ordered it looks."""
-
-    def lost(unit: str, _properties: UnitProperties) -> None:
-        raise ResultUnknown(f"{unit}: {sd_bus._UNKNOWN}")
-
-    fake_pid1.begins = lost
-    host = Asked(tmp_path)
-    disks.write(host, "gandi-grow-vdb", "/dev/vdb", ("resize2fs", "/dev/vdb"))
-    mounted = [False, True]
-    monkeypatch.setattr(disks, "is_mounted", lambda *_given: mounted.pop(0))
-    disks.release(host, "/srv/data")
-    with pytest.raises(ResultUnknown, match="its result is unknown"):
-        disks.release(host, "/srv/data")
-    with pytest.raises(ResultUnknown, match=r"fsck: failed in gandi-x.service: it ended while"):
-        transient.run(host, "gandi-x", ("fsck",), timeout=1)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +197,7 @@ def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) ->
     def missing(_name: str) -> None:
         raise OSError("libsystemd.so.0: cannot open shared object file")
 
-    sd_bus.library.cache_clear()
+    libsystemd._library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(HostError, match="cannot be reached: libsystemd"):
         libsystemd.start_transient("srv-data.mount", (), timeout=1)

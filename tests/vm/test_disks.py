@@ -112,3 +112,17 @@ def _mounts(vm: Machine) -> dict[str, str]:
 
 def _microseconds(vm: Machine, unit: str) -> int:
     return int(vm.output(f"systemctl show -P ActiveEnterTimestampMonotonic {unit}"))
+
+
+def test_what_udev_has_missed_is_mounted(booted: Machine, tmp_path: Path) -> None:
+    """The disk gets a filesystem without an event: udev's record of it is blank, and is renewed."""
+    known = "udevadm info -q property /dev/vdb | sed -n s/^ID_FS_TYPE=//p"
+    path = make_disk(tmp_path / "missed.img", 64 * MIB)
+    booted.add_disk(Disk(path=path, id="missed"))
+    booted.wait_until("test -e /run/gandi/disks/vdb.json", timeout=60)
+    run(["mkfs.ext4", "-qF", "-L", "missed", path])
+    booted.run("blockdev --flushbufs /dev/vdb")
+    assert booted.output(known) == ""
+    booted.run("systemctl restart gandi-agent")
+    booted.wait_until("mountpoint -q /srv/missed", timeout=60)
+    assert booted.output(known) == "ext4"

@@ -57,7 +57,7 @@ test-others:
 
 # The demo fails where something does not happen. Left out are the tests of tests/system that take longest, and of the
 # randomised ones nine of ten examples.
-check: setup began ## run in 5 minutes: linters, tests/unit, most of tests/system, one guest from boot to hot-plug
+check: setup began ## run in 6 minutes: linters, tests/unit, most of tests/system, one guest from boot to hot-plug
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint deb
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-system check-others NOT="soak or slow" PROFILE=few
 	@cat $(TIMES)

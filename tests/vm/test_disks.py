@@ -105,15 +105,6 @@ def test_the_same_label_twice_is_stable_in_any_order(booted: Machine, tmp_path: 
     assert _microseconds(booted, "gandi-mount.service") <= _microseconds(booted, "basic.target")
 
 
-def _mounts(vm: Machine) -> dict[str, str]:
-    lines = vm.output("findmnt -rno TARGET,UUID | grep ^/srv/").splitlines()
-    return dict(line.split() for line in lines)
-
-
-def _microseconds(vm: Machine, unit: str) -> int:
-    return int(vm.output(f"systemctl show -P ActiveEnterTimestampMonotonic {unit}"))
-
-
 def test_what_udev_has_missed_is_mounted(booted: Machine, tmp_path: Path) -> None:
     """The disk gets a filesystem without an event: udev's record of it is blank, and is renewed."""
     known = "udevadm info -q property /dev/vdb | sed -n s/^ID_FS_TYPE=//p"
@@ -126,3 +117,12 @@ def test_what_udev_has_missed_is_mounted(booted: Machine, tmp_path: Path) -> Non
     booted.run("systemctl restart gandi-agent")
     booted.wait_until("mountpoint -q /srv/missed", timeout=60)
     assert booted.output(known) == "ext4"
+
+
+def _mounts(vm: Machine) -> dict[str, str]:
+    lines = vm.output("findmnt -rno TARGET,UUID | grep ^/srv/").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def _microseconds(vm: Machine, unit: str) -> int:
+    return int(vm.output(f"systemctl show -P ActiveEnterTimestampMonotonic {unit}"))
